@@ -1,0 +1,209 @@
+import type { IncomingMessage } from 'node:http';
+import type { ChannelSnapshot } from './channel.js';
+import { Channels } from './channels.js';
+import { HubClosedError } from './errors.js';
+import { type CometEvents, Events } from './events.js';
+import { Flush } from './flush.js';
+import { drawn } from './listener.js';
+import { type CometOptions, checkKnown, checkTimeout, hubSettings, type Settings } from './options.js';
+import { Sequence } from './position.js';
+import { type Next, Registration } from './registration.js';
+import { Roster } from './roster.js';
+import { inSlices } from './slices.js';
+import type { Request, Response } from './stream.js';
+import { Sweep } from './sweep.js';
+
+/** What `inspect()` returns: the hub at one moment. */
+export interface Snapshot {
+  readonly activated: boolean;
+  readonly closed: boolean;
+  readonly epoch: string;
+  /** The position of the last write. */
+  readonly seq: number;
+  /** Streams open now. */
+  readonly listeners: number;
+  readonly channels: readonly ChannelSnapshot[];
+  /** Requests that were refused, by code. */
+  readonly refusals: Readonly<Record<string, number>>;
+}
+
+/** An Express handler, and the hub of its channels. */
+export interface Comet {
+  /** Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. */
+  (request: Request, response: Response, next?: Next): void;
+  readonly channels: Channels;
+  /** Whether streams can be opened. */
+  readonly activated: boolean;
+  /**
+   * Lets streams be opened again.
+   * @throws HubClosedError
+   */
+  activate(): void;
+  /** Closes every stream, and refuses every attempt after that by 503, until `activate()`. */
+  deactivate(): void;
+  /**
+   * Sets after how many milliseconds without an event a stream is closed, `null` for never: that of new streams,
+   * and with `reset` that of the present ones too, by closing them.
+   * @throws InvalidOptionError
+   */
+  setTimeout(timeout: number | null, options?: { reset?: boolean | undefined }): void;
+  /** Calls `handler` for each event of that name, until the function that it returns is called. */
+  on<Name extends keyof CometEvents>(name: Name, handler: (event: CometEvents[Name]) => void): () => void;
+  /** The hub at this moment. */
+  inspect(): Snapshot;
+  /**
+   * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
+   * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
+   * cut off. Resolves when every connection has closed.
+   * @throws InvalidOptionError
+   */
+  close(options?: { drain?: number | undefined }): Promise<void>;
+}
+
+/**
+ * Makes a hub of channels, as an Express handler.
+ * @throws InvalidOptionError
+ */
+export function comet<Req extends IncomingMessage = IncomingMessage>(options: CometOptions<Req> = {}): Comet {
+  const hub = new Hub(hubSettings(options));
+  const handler = (request: Request, response: Response, next?: Next): void => {
+    void hub.registration.handle(request, response, next);
+  };
+  return Object.defineProperties(handler, {
+    channels: { value: hub.channels, enumerable: true },
+    activated: { get: () => hub.activated, enumerable: true },
+    activate: { value: () => hub.activate() },
+    deactivate: { value: () => hub.deactivate() },
+    setTimeout: { value: hub.setTimeout.bind(hub) },
+    on: { value: hub.events.on.bind(hub.events) },
+    inspect: { value: () => hub.inspect() },
+    close: { value: hub.close.bind(hub) },
+  }) as Comet;
+}
+
+class Hub {
+  readonly events = new Events();
+  readonly channels: Channels;
+  readonly registration: Registration;
+  readonly #settings: Settings;
+  readonly #sequence = new Sequence();
+  readonly #flush = new Flush(this.#sequence);
+  readonly #roster: Roster;
+  readonly #sweep: Sweep;
+  #timeout: number | null;
+  #activated = true;
+  #closed: Promise<void> | undefined;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+    this.#timeout = settings.timeout;
+    this.#sweep = new Sweep({
+      sweep: (elapsed) => this.#pass(elapsed),
+      isQuiet: () => this.#roster.isEmpty && this.#retainsNothing(),
+    });
+    this.#suitSweep();
+    const wake = () => this.#sweep.start();
+    this.#roster = new Roster(settings, this.#sequence, this.events, wake);
+    this.channels = new Channels({
+      settings,
+      sequence: this.#sequence,
+      flush: this.#flush,
+      events: this.events,
+      wrote: wake,
+    });
+    this.registration = new Registration({
+      channels: this.channels,
+      roster: this.#roster,
+      isOpen: () => this.activated,
+      timeout: () => this.#timeout,
+    });
+  }
+
+  get activated(): boolean {
+    return this.#activated && this.#closed === undefined;
+  }
+
+  activate(): void {
+    if (this.#closed !== undefined) throw new HubClosedError();
+    if (this.#activated) return;
+    this.#activated = true;
+    this.events.emit('activate', {});
+  }
+
+  deactivate(): void {
+    if (!this.activated) return;
+    this.#activated = false;
+    // All at once for the writers, whose outcomes settle now; in slices for the streams, whose ends cost most.
+    const listeners = [...this.#roster];
+    for (const listener of listeners) listener.dismiss('deactivated');
+    inSlices(eachOf(listeners, (listener) => listener.close()));
+    this.events.emit('deactivate', {});
+  }
+
+  setTimeout(timeout: number | null, options: { reset?: boolean | undefined } = {}): void {
+    checkKnown(options, ['reset'], 'options');
+    this.#timeout = checkTimeout(timeout);
+    this.#suitSweep();
+    if (options.reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
+  }
+
+  inspect(): Snapshot {
+    return {
+      activated: this.activated,
+      closed: this.#closed !== undefined,
+      epoch: this.#sequence.epoch,
+      seq: this.#sequence.head,
+      listeners: this.#roster.size,
+      channels: Array.from(this.channels, (channel) => channel.inspect()),
+      refusals: this.registration.refusals,
+    };
+  }
+
+  close(options: { drain?: number | undefined } = {}): Promise<void> {
+    checkKnown(options, ['drain'], 'options');
+    const drain = checkTimeout(options.drain ?? 3000) ?? 0;
+    this.#closed ??= this.#drain(drain);
+    return this.#closed;
+  }
+
+  async #drain(drain: number): Promise<void> {
+    this.channels.close();
+    this.events.emit('close', {});
+    inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
+    const deadline = setTimeout(() => {
+      for (const listener of this.#roster.everyone()) listener.evict('drained');
+    }, drain);
+    await this.#roster.empty();
+    clearTimeout(deadline);
+    this.#sweep.stop();
+  }
+
+  *#pass(elapsed: number): Generator<void> {
+    const now = Date.now();
+    for (const listener of this.#roster.everyone()) {
+      listener.tick(elapsed, now);
+      yield;
+    }
+    for (const { feed } of this.channels) {
+      this.#flush.trim(feed, performance.now());
+      yield;
+    }
+  }
+
+  #retainsNothing(): boolean {
+    for (const { feed } of this.channels) if (feed.log.size > 0) return false;
+    return true;
+  }
+
+  #suitSweep(): void {
+    const { heartbeat, stall, lifetime, log } = this.#settings;
+    this.#sweep.suit([heartbeat, stall, lifetime, log.age, this.#timeout]);
+  }
+}
+
+function* eachOf<T>(items: readonly T[], visit: (item: T) => void): Generator<void> {
+  for (const item of items) {
+    visit(item);
+    yield;
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Every error that this package throws: a class to catch, a stable `code` to compare, and a message that ends
+ * with the remedy.
+ */
+export abstract class CometError extends Error {
+  /** Stable across versions; the message is not. */
+  abstract readonly code: string;
+
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** An option is unknown, or of the wrong type or range. */
+export class InvalidOptionError extends CometError {
+  readonly code = 'INVALID_OPTION';
+}
+
+/** A channel's name is not a well-formed string of 1 to 256 UTF-16 units without control characters. */
+export class InvalidChannelNameError extends CometError {
+  readonly code = 'INVALID_CHANNEL_NAME';
+}
+
+/** A channel of that name exists: no two channels share one (Ocsigen's `Non_unique_channel_name`). */
+export class NonUniqueChannelNameError extends CometError {
+  readonly code = 'NON_UNIQUE_CHANNEL_NAME';
+
+  constructor(readonly chanId: string) {
+    super(
+      `A channel named ${JSON.stringify(chanId)} exists: use channels.open() to share it, or another name.`,
+    );
+  }
+}
+
+/** The channels have reached `maxVirtualChannels` (Ocsigen's `Too_many_virtual_channels`). */
+export class TooManyVirtualChannelsError extends CometError {
+  readonly code = 'TOO_MANY_VIRTUAL_CHANNELS';
+
+  constructor(readonly limit: number) {
+    super(
+      `There are ${limit} channels already: end one that is no longer needed, or raise maxVirtualChannels.`,
+    );
+  }
+}
+
+/** A write on a channel after its `end()`. */
+export class ChannelEndedError extends CometError {
+  readonly code = 'CHANNEL_ENDED';
+
+  constructor(readonly chanId: string) {
+    super(
+      `The channel ${JSON.stringify(chanId)} has ended: write to one that channels.find() still returns.`,
+    );
+  }
+}
+
+/** A call that needs a living hub, after its `close()`. */
+export class HubClosedError extends CometError {
+  readonly code = 'HUB_CLOSED';
+
+  constructor() {
+    super(
+      'This hub was closed, which is final: make a new one with comet(), or use deactivate() for a pause.',
+    );
+  }
+}
+
+/** Data that has no encoding; `cause` is what the encoder threw, if it threw. */
+export class InvalidDataError extends CometError {
+  readonly code = 'INVALID_DATA';
+}
+
+/** An event name that can't stand in an event stream, or is reserved. */
+export class InvalidEventNameError extends CometError {
+  readonly code = 'INVALID_EVENT_NAME';
+}
+
+/** One encoded event is larger than `maxFrame`. */
+export class FrameTooLargeError extends CometError {
+  readonly code = 'FRAME_TOO_LARGE';
+
+  constructor(
+    readonly bytes: number,
+    readonly limit: number,
+  ) {
+    super(
+      `The event takes ${bytes} bytes and maxFrame is ${limit}: send a reference to what is large, or raise maxFrame.`,
+    );
+  }
+}
+
+/** What `authorize` returned is neither a boolean nor `{ expires: Date }`; the request was refused. */
+export class InvalidAuthorizationError extends CometError {
+  readonly code = 'INVALID_AUTHORIZATION';
+
+  constructor() {
+    super(
+      'authorize must return true, false or { expires: Date } (a valid date), or a promise of one of them.',
+    );
+  }
+}

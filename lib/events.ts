@@ -1,0 +1,103 @@
+import { inspect } from 'node:util';
+import type { FailureReason, Outcome } from './outcome.js';
+
+/**
+ * Why a listener left: what a write can fail by, or an orderly end before which everything written was
+ * delivered: no event for `timeout`, older than its `lifetime`, its authorization `expired`, its last channel
+ * `ended`, the hub closing (`drained`).
+ */
+export type LeaveReason =
+  | Exclude<FailureReason, 'backplane'>
+  | 'timeout'
+  | 'lifetime'
+  | 'expired'
+  | 'ended'
+  | 'drained';
+
+/** How a stream's bytes are written: on its socket, or through `response.write`. */
+export type Transport = 'socket' | 'response';
+
+/** What `on()` tells of, by name. Positions are strings as on the wire: `<epoch>-<seq>`. */
+export interface CometEvents {
+  /** A channel was made. */
+  create: { channel: string };
+  /** A channel was ended. */
+  end: { channel: string };
+  /** A stream opened; it reads from `position` on. */
+  join: {
+    listener: string;
+    channels: readonly string[];
+    position: string;
+    recovered: boolean;
+    transport: Transport;
+  };
+  /** A stream is no longer a listener. */
+  leave: { listener: string; channels: readonly string[]; reason: LeaveReason };
+  /** A listener fell off the log of a channel: it was closed, or it jumped to the newest frame (`latest`). */
+  overrun: { listener: string; channel: string; lag: 'close' | 'latest' };
+  /** A request was refused. */
+  refuse: { status: number; code: string; channels: readonly string[] };
+  /** An event was written; `bytes` are those of its frame, `listeners` those it goes to. */
+  write: { channel: string; position: string; event: string; bytes: number; listeners: number };
+  /** A write that asked for its outcome has it. */
+  outcome: { channel: string; position: string; outcome: Outcome };
+  activate: Record<never, never>;
+  deactivate: Record<never, never>;
+  close: Record<never, never>;
+  /**
+   * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`.
+   * No stream is harmed by it. Where nobody listens, it is a warning of the process.
+   */
+  error: unknown;
+}
+
+type Handler<Name extends keyof CometEvents> = (event: CometEvents[Name]) => void;
+
+/** The events of one hub. Node's EventEmitter would let one handler that throws keep the event from the rest. */
+export class Events {
+  readonly #handlers = new Map<keyof CometEvents, Set<Handler<never>>>();
+
+  /** Calls `handler` for each event of that name until the function that it returns is called. */
+  on<Name extends keyof CometEvents>(name: Name, handler: Handler<Name>): () => void {
+    const handlers = this.#handlers.get(name) ?? new Set();
+    this.#handlers.set(name, handlers);
+    // Wrapped, so that the same function may be given twice and each switch turns off its own.
+    const entry: Handler<Name> = (event) => handler(event);
+    handlers.add(entry);
+    return () => {
+      handlers.delete(entry);
+    };
+  }
+
+  /** Whether anyone listens: what nobody hears need not be put together. */
+  has(name: keyof CometEvents): boolean {
+    return (this.#handlers.get(name)?.size ?? 0) > 0;
+  }
+
+  /** Tells the handlers as microtasks: none of them can re-enter the write or the flush that it hears of. */
+  emit<Name extends keyof CometEvents>(name: Name, event: CometEvents[Name]): void {
+    for (const handler of this.#handlers.get(name) ?? []) {
+      const call = () => (handler as Handler<Name>)(event);
+      queueMicrotask(name === 'error' ? call : () => this.guard(call));
+    }
+  }
+
+  /** Calls code of the user's, and tells what it throws. */
+  guard(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Tells that code of the user's threw. */
+  fail(error: unknown): void {
+    if (this.has('error')) {
+      this.emit('error', error);
+      return;
+    }
+    const { message, stack } = error instanceof Error ? error : new Error(inspect(error));
+    process.emitWarning(message, { type: 'CometWarning', detail: stack ?? '' });
+  }
+}

@@ -1,0 +1,162 @@
+import { Log } from './log.js';
+import type { ChannelSettings } from './options.js';
+import type { Tally, Verdict } from './outcome.js';
+import type { Batch } from './payload.js';
+
+/** A listener, as its feeds see it. */
+export interface Reader {
+  /** Writes the batch, unless it stands elsewhere. Returns whether all of it was delivered, at once. */
+  take(batch: Batch): boolean;
+  /** The position from which it has yet to read a feed. */
+  standing(feed: Feed): number;
+  /** The feed's log has let go what it had yet to read. */
+  overrun(feed: Feed): void;
+}
+
+let serial = 0;
+
+/** One channel, seen from below: its log, who reads it, and which of its writes await their outcome. */
+export class Feed {
+  readonly log: Log;
+  readonly lag: ChannelSettings['lag'];
+  readonly rewind: number;
+  readonly serial = ++serial;
+  /** The sets of feeds that it is in and that have readers. */
+  readonly groups = new Set<Group>();
+  /** Streams open now. */
+  listeners = 0;
+  /** Every reader that is not blocked has been given what stands up to here. */
+  flushed: number;
+  /** The `seq` of the last event, once the channel has ended. */
+  endedAt: number | undefined;
+
+  // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
+  readonly #open = new Set<Tally>();
+  readonly #laggards = new Set<Reader>();
+  // No laggard stands below it, so that a log that lets go less has nobody to tell.
+  #slowest = Infinity;
+
+  constructor(
+    readonly chanId: string,
+    settings: ChannelSettings,
+    head: number,
+  ) {
+    this.log = new Log(settings.log, head);
+    this.lag = settings.lag;
+    this.rewind = settings.rewind;
+    this.flushed = head;
+  }
+
+  /** Marks the feed as ended by the event at `seq`: who has read that is done with it. */
+  end(seq: number): void {
+    this.endedAt = seq;
+    for (const group of this.groups) group.ending = true;
+  }
+
+  /** Awaits the outcome of the write that comes next. */
+  track(tally: Tally): void {
+    this.#open.add(tally);
+    this.#settleIfComplete(tally);
+  }
+
+  /** Counts `streams` as delivered for every open write after `from`, up to `to`. */
+  credit(streams: number, from: number, to: number): void {
+    for (const tally of this.#between(from, to)) {
+      tally.credit(streams);
+      this.#settleIfComplete(tally);
+    }
+  }
+
+  /** Counts one stream for every open write after `from`, up to `to`. */
+  count(verdict: Verdict, stream: Reader, from: number, to: number): void {
+    for (const tally of this.#between(from, to)) {
+      tally.count(verdict, stream);
+      this.#settleIfComplete(tally);
+    }
+  }
+
+  /** As `count`, for writes that this stream will come past again. */
+  countOnce(verdict: Verdict, stream: Reader, from: number, to: number): void {
+    for (const tally of this.#between(from, to)) {
+      tally.countOnce(verdict, stream);
+      this.#settleIfComplete(tally);
+    }
+  }
+
+  /** A reader is blocked: it has to be told when the log lets go what it has yet to read. */
+  lagging(reader: Reader): void {
+    this.#laggards.add(reader);
+    this.#slowest = Math.min(this.#slowest, reader.standing(this));
+  }
+
+  /** A reader is no longer blocked, or gone. */
+  caughtUp(reader: Reader): void {
+    this.#laggards.delete(reader);
+  }
+
+  /** Tells the laggards that the log has left behind. */
+  overrun(): void {
+    if (this.log.floor <= this.#slowest) return;
+    this.#slowest = Infinity;
+    for (const reader of this.#laggards) {
+      if (reader.standing(this) < this.log.floor) reader.overrun(this);
+      if (this.#laggards.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
+    }
+  }
+
+  *#between(from: number, to: number): IterableIterator<Tally> {
+    for (const tally of this.#open) {
+      if (tally.seq > to) return;
+      if (tally.seq > from) yield tally;
+    }
+  }
+
+  #settleIfComplete(tally: Tally): void {
+    if (!tally.complete) return;
+    this.#open.delete(tally);
+    // Never inside the write that asked for it.
+    queueMicrotask(() => tally.settled(tally.outcome));
+  }
+}
+
+/** The readers that share one set of feeds: a batch that is made for one of them serves them all. */
+export class Group {
+  readonly readers = new Set<Reader>();
+  /** Whether a feed of it has ended, and a reader that comes to that end has to move on. */
+  ending: boolean;
+
+  constructor(
+    readonly key: string,
+    readonly feeds: readonly Feed[],
+  ) {
+    this.ending = feeds.some((feed) => feed.endedAt !== undefined);
+  }
+}
+
+/** The groups of a hub that have readers. */
+export class Groups {
+  readonly #groups = new Map<string, Group>();
+
+  /** Adds a reader to the group of these feeds, which are distinct and one or more. */
+  join(reader: Reader, feeds: readonly Feed[]): Group {
+    const sorted = feeds.toSorted((a, b) => a.serial - b.serial);
+    const key = sorted.map((feed) => feed.serial).join();
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      group = new Group(key, sorted);
+      this.#groups.set(key, group);
+      for (const feed of sorted) feed.groups.add(group);
+    }
+    group.readers.add(reader);
+    for (const feed of sorted) feed.listeners += 1;
+    return group;
+  }
+
+  leave(reader: Reader, group: Group): void {
+    if (!group.readers.delete(reader)) return;
+    for (const feed of group.feeds) feed.listeners -= 1;
+    if (group.readers.size > 0) return;
+    this.#groups.delete(group.key);
+    for (const feed of group.feeds) feed.groups.delete(group);
+  }
+}

@@ -1,0 +1,131 @@
+import type { Feed, Group } from './feed.js';
+import type { Frame } from './frame.js';
+import { merge } from './log.js';
+import { Batch } from './payload.js';
+import type { Sequence } from './position.js';
+import { inSlices } from './slices.js';
+
+// Deliveries between two looks at the clock.
+const STRIDE = 16;
+
+/**
+ * Once per turn of the event loop: what is new, to whom. A system call is nine tenths of the cost of a delivery,
+ * so a write only appends to its log, and a turn's writes go to each listener as one.
+ */
+export class Flush {
+  readonly #sequence: Sequence;
+  readonly #dirty = new Set<Feed>();
+  #pass: Iterator<unknown> | undefined;
+  #running = false;
+  #scheduled = false;
+
+  constructor(sequence: Sequence) {
+    this.#sequence = sequence;
+  }
+
+  /** Appends a frame to a feed's log. It goes out at the end of this turn. */
+  append(feed: Feed, frame: Frame): void {
+    feed.log.append(frame);
+    if (feed.listeners > 0) this.#mark(feed);
+    else feed.flushed = frame.seq;
+    this.trim(feed, frame.at);
+  }
+
+  /**
+   * Lets go the frames that are past a bound of the log. Of a burst that is larger than the log, what no listener
+   * was given yet goes out first.
+   * @param now in milliseconds of `performance.now()`
+   */
+  trim(feed: Feed, now: number): void {
+    const { log } = feed;
+    while (log.isOver(now)) {
+      if ((log.oldest?.seq ?? 0) > feed.flushed && !this.#complete()) break;
+      log.shift();
+    }
+    feed.overrun();
+  }
+
+  #mark(feed: Feed): void {
+    this.#dirty.add(feed);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#begin);
+  }
+
+  readonly #begin = (): void => {
+    this.#scheduled = false;
+    // A pass that is under way comes to what is new by itself.
+    if (this.#pass !== undefined) return;
+    this.#pass = this.#deliver();
+    inSlices(this.#pass);
+  };
+
+  /** Runs the pass to its end at once. Returns false where that can't be: inside the pass itself. */
+  #complete(): boolean {
+    if (this.#running) return false;
+    const pass = this.#pass ?? this.#deliver();
+    while (!pass.next().done);
+    return true;
+  }
+
+  *#deliver(): Generator<void, void> {
+    this.#running = true;
+    while (this.#dirty.size > 0) {
+      const { head } = this.#sequence;
+      const feeds = [...this.#dirty];
+      this.#dirty.clear();
+
+      let steps = 0;
+      for (const { group, fresh, batch } of rounds(feeds, head)) {
+        let delivered = 0;
+        // A set may be walked while it changes: who leaves in the middle hides no other, who joins stands at the
+        // head and takes nothing.
+        for (const reader of group.readers) {
+          if (reader.take(batch)) delivered += 1;
+          steps += 1;
+          if (steps % STRIDE > 0) continue;
+          this.#running = false;
+          yield;
+          this.#running = true;
+        }
+        if (delivered > 0) for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
+      }
+      for (const feed of feeds) feed.flushed = head;
+    }
+    this.#running = false;
+    this.#pass = undefined;
+  }
+}
+
+interface Round {
+  group: Group;
+  /** The feeds of the group that have news. */
+  fresh: readonly Feed[];
+  batch: Batch;
+}
+
+/** Who gets what, of all that came after each feed's last flush up to `head`. */
+function* rounds(feeds: readonly Feed[], head: number): IterableIterator<Round> {
+  const news = new Map<Group, Feed[]>();
+  for (const feed of feeds) {
+    for (const group of feed.groups) {
+      const fresh = news.get(group);
+      if (fresh === undefined) news.set(group, [feed]);
+      else fresh.push(feed);
+    }
+  }
+
+  // Where one feed of a set has news, its batch serves every other set of which that is true as well. Never feed
+  // by feed: a client's cursor is one number, and would come past events that are yet to be written.
+  const alone = new Map<Feed, Batch>();
+  for (const [group, fresh] of news) {
+    const [feed] = fresh as [Feed];
+    let batch = fresh.length === 1 ? alone.get(feed) : undefined;
+    if (batch === undefined) {
+      const readings = fresh.map(({ log, flushed }) => ({ log, from: flushed }));
+      batch = new Batch(merge(readings, Infinity, head));
+      if (fresh.length === 1) alone.set(feed, batch);
+    }
+    yield { group, fresh, batch };
+  }
+}

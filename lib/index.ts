@@ -1,0 +1,19 @@
+export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channel.js';
+export { Channels, type CreateOptions } from './channels.js';
+export { type Comet, comet, type Snapshot } from './comet.js';
+export {
+  ChannelEndedError,
+  CometError,
+  FrameTooLargeError,
+  HubClosedError,
+  InvalidAuthorizationError,
+  InvalidChannelNameError,
+  InvalidDataError,
+  InvalidEventNameError,
+  InvalidOptionError,
+  NonUniqueChannelNameError,
+  TooManyVirtualChannelsError,
+} from './errors.js';
+export type { CometEvents, LeaveReason, Transport } from './events.js';
+export type { Authorization, ChannelOptions, CometOptions, Lag, LogOptions } from './options.js';
+export { Deferred, type FailureReason, type Outcome } from './outcome.js';

@@ -1,0 +1,386 @@
+import { v4 as uuid } from 'uuid';
+import type { Events, LeaveReason, Transport } from './events.js';
+import type { Feed, Group, Groups, Reader } from './feed.js';
+import { encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
+import { merge, type Reading } from './log.js';
+import type { Settings } from './options.js';
+import type { FailureReason, Verdict } from './outcome.js';
+import { Batch, Payload } from './payload.js';
+import { formatPosition, type Position, type Sequence } from './position.js';
+import {
+  openStream,
+  type Request,
+  type Response,
+  type Stream,
+  type StreamOwner,
+  type Written,
+} from './stream.js';
+
+/** What listeners have in common: the hub they belong to, as far as it concerns them. */
+export interface Hall {
+  readonly settings: Settings;
+  readonly sequence: Sequence;
+  readonly groups: Groups;
+  readonly events: Events;
+  /** A listener's stream is open. */
+  joined(listener: Listener): void;
+  /** It reads no more; its connection may still have to close. */
+  left(listener: Listener): void;
+  /** Its connection is gone. */
+  closed(listener: Listener): void;
+}
+
+/** What a request brings, once it may become a listener. */
+export interface Admission {
+  readonly request: Request;
+  readonly response: Response;
+  /** One or more, all alive. */
+  readonly feeds: readonly Feed[];
+  /** Channels that were asked for and do not exist. */
+  readonly missing: readonly string[];
+  /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
+  readonly cursor: Position | null | undefined;
+  /** Who the client is, where it is counted. */
+  readonly client: string | undefined;
+  /** When its authorization ends, in milliseconds of `Date.now()`. */
+  readonly expires: number;
+  /** The stream is closed when no event was written for so long, in milliseconds. */
+  readonly timeout: number | null;
+}
+
+// What a reader that is behind gets at a time: it bounds the bytes that a blocked stream holds for itself alone.
+const PIECE = 64 * 1024;
+
+const heartbeat = new Payload([HEARTBEAT]);
+
+/**
+ * A client on one or more channels: a reader at a position. Replay, catching up and live delivery are one thing,
+ * to read on from where it stands; so nothing is lost, doubled or reordered between them.
+ *
+ * - *live*: it stands where its feeds were last flushed, and takes the batches that all share;
+ * - *blocked*: its stream has bytes pending. It keeps its position and holds no queue;
+ * - *behind*: it drained, or came back with a cursor, and reads the logs on its own until it is live;
+ * - *left*: it reads no more.
+ */
+export class Listener implements Reader, StreamOwner {
+  readonly id: string = uuid();
+  readonly client: string | undefined;
+
+  readonly #hall: Hall;
+  readonly #timeout: number | null;
+  readonly #expires: number;
+  readonly #endOfLife: number;
+  #stream!: Stream;
+  #group!: Group;
+
+  // Everything up to here was written to the stream …
+  #position: number;
+  // … and up to here it was delivered, or is not for this listener's count: it was written before it joined.
+  #counted: number;
+  // Feeds that it reads from further on than its position. Only while it is behind.
+  #skips: Map<Feed, number> | undefined;
+
+  #blocked = false;
+  #left = false;
+  #ending: { reason: LeaveReason; farewell: Payload | undefined } | undefined;
+  // Milliseconds, added up tick by tick: a look at the clock for each delivery costs more.
+  #sinceWrite = 0;
+  #sinceEvent = 0;
+  #waiting = 0;
+
+  private constructor(hall: Hall, admission: Admission, position: number) {
+    this.#hall = hall;
+    this.client = admission.client;
+    this.#timeout = admission.timeout;
+    this.#expires = admission.expires;
+    this.#endOfLife = endOfLife(hall.settings.lifetime);
+    this.#position = position;
+    this.#counted = hall.sequence.head;
+  }
+
+  /** Opens the stream. The request is answerable, has its turn, and is within every limit. */
+  static join(hall: Hall, admission: Admission): void {
+    const { request, response, feeds, missing, cursor } = admission;
+    const { sequence, settings, events } = hall;
+    const start = startOf(feeds, cursor, sequence);
+    const listener = new Listener(hall, admission, start.position);
+    listener.#skips = start.skips;
+
+    const channels = feeds.map((feed) => feed.chanId);
+    const { recovered } = start;
+    const position = { epoch: sequence.epoch, seq: start.position };
+    const opening = new Payload([
+      encodeOpening({
+        retry: drawn(settings.retry),
+        start: position,
+        listener: listener.id,
+        channels,
+        missing,
+        recovered,
+      }),
+    ]);
+    const { stream, written } = openStream(request, response, listener, opening);
+    listener.#stream = stream;
+    listener.#group = hall.groups.join(listener, feeds);
+    hall.joined(listener);
+    if (events.has('join')) {
+      const { transport } = stream;
+      events.emit('join', {
+        listener: listener.id,
+        channels,
+        position: formatPosition(position),
+        recovered,
+        transport,
+      });
+    }
+    if (listener.#went(written)) listener.#readOn();
+  }
+
+  get channels(): readonly string[] {
+    return this.#group.feeds.map((feed) => feed.chanId);
+  }
+
+  get transport(): Transport {
+    return this.#stream.transport;
+  }
+
+  get position(): number {
+    return this.#position;
+  }
+
+  /** `behind` while its stream is blocked. */
+  get state(): 'live' | 'behind' {
+    return this.#blocked ? 'behind' : 'live';
+  }
+
+  take(batch: Batch): boolean {
+    if (this.#blocked || this.#left || batch.last <= this.#position) return false;
+    if (batch.first <= this.#position) {
+      // It joined in the middle of this batch.
+      this.#readOn();
+      return false;
+    }
+    if (!this.#write(batch)) return false;
+    if (this.#stream.opaque) {
+      this.#count();
+      return false;
+    }
+    this.#counted = batch.last;
+    if (this.#group.ending) this.#dropEnded();
+    return true;
+  }
+
+  standing(feed: Feed): number {
+    return Math.max(this.#position, this.#skips?.get(feed) ?? 0);
+  }
+
+  overrun(feed: Feed): void {
+    const { events } = this.#hall;
+    events.emit('overrun', { listener: this.id, channel: feed.chanId, lag: feed.lag });
+    if (feed.lag === 'close') {
+      this.evict('overrun');
+      return;
+    }
+    const newest = feed.log.newest?.seq ?? feed.log.floor + 1;
+    feed.countOnce('overrun', this, this.standing(feed), newest - 1);
+    this.#skips ??= new Map();
+    this.#skips.set(feed, newest - 1);
+  }
+
+  /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */
+  end(reason: LeaveReason, retry?: number): void {
+    if (this.#left) return;
+    const farewell = retry === undefined ? undefined : new Payload([encodeRetry(retry)]);
+    this.#ending ??= { reason, farewell };
+    this.#readOn();
+  }
+
+  /** Closes the stream at once: what is not delivered has failed. */
+  evict(reason: LeaveReason): void {
+    this.#leave(reason);
+    this.#stream.destroy();
+  }
+
+  /** Stops reading at once, and leaves it to `close()` to end the stream: when very many go, that is what costs. */
+  dismiss(reason: LeaveReason): void {
+    this.#leave(reason);
+  }
+
+  /** Ends the stream of a listener that was dismissed. */
+  close(): void {
+    if (this.#blocked) this.#stream.destroy();
+    else this.#stream.end();
+  }
+
+  /** Time has passed: `elapsed` milliseconds since the last tick, to `now` in milliseconds of `Date.now()`. */
+  tick(elapsed: number, now: number): void {
+    const { heartbeat: pause, stall } = this.#hall.settings;
+    this.#waiting += elapsed;
+    if (this.#left) {
+      // Its last bytes, or the client's side of the close, never come.
+      if (this.#waiting >= stall) this.#stream.destroy();
+      return;
+    }
+    if (now >= this.#expires) {
+      if (this.#blocked) this.evict('expired');
+      else this.end('expired');
+      return;
+    }
+    if (this.#blocked) {
+      if (this.#waiting >= stall) this.evict('stalled');
+      return;
+    }
+    this.#sinceWrite += elapsed;
+    this.#sinceEvent += elapsed;
+    if (now >= this.#endOfLife) this.end('lifetime');
+    else if (this.#timeout !== null && this.#sinceEvent >= this.#timeout) this.end('timeout');
+    else if (pause !== null && this.#sinceWrite >= pause) {
+      this.#sinceWrite = 0;
+      this.#went(this.#stream.write(heartbeat));
+    }
+  }
+
+  drained(): void {
+    if (this.#left || !this.#blocked) return;
+    this.#unblock();
+    this.#count();
+    this.#readOn();
+  }
+
+  closed(reason: 'closed' | 'error'): void {
+    this.#leave(reason);
+    this.#hall.closed(this);
+  }
+
+  /** Reads the logs from where it stands until it is live, blocked or gone. */
+  #readOn(): void {
+    while (!this.#blocked && !this.#left) {
+      const readings: Reading[] = this.#group.feeds.map((feed) => ({
+        log: feed.log,
+        from: this.standing(feed),
+      }));
+      const frames = merge(readings, PIECE);
+      if (frames.length === 0) {
+        this.#position = this.#counted = this.#hall.sequence.head;
+        this.#skips = undefined;
+        if (this.#ending !== undefined) this.#finish(this.#ending);
+        return;
+      }
+      if (this.#write(new Batch(frames))) this.#count();
+    }
+  }
+
+  /** Returns whether all of it was taken, at once. The position moves only here, together with the write. */
+  #write(batch: Batch): boolean {
+    const written = this.#stream.write(batch);
+    this.#position = batch.last;
+    this.#sinceWrite = 0;
+    this.#sinceEvent = 0;
+    return this.#went(written);
+  }
+
+  #went(written: Written): boolean {
+    if (written === 'taken') return true;
+    if (written === 'pending') this.#block();
+    else this.evict(written);
+    return false;
+  }
+
+  /** What was written was taken: counts it, and is done with the channels that ended in it. */
+  #count(): void {
+    this.#countAll(this.#stream.opaque ? 'unknown' : 'delivered', this.#position);
+    this.#counted = Math.max(this.#counted, this.#position);
+    if (this.#group.ending) this.#dropEnded();
+  }
+
+  #countAll(verdict: Verdict, to: number): void {
+    for (const feed of this.#group.feeds) feed.count(verdict, this, this.#counted, to);
+  }
+
+  #dropEnded(): void {
+    const { groups } = this.#hall;
+    const { feeds } = this.#group;
+    const remaining = feeds.filter(({ endedAt }) => endedAt === undefined || endedAt > this.#counted);
+    if (remaining.length === feeds.length) return;
+    if (remaining.length === 0) {
+      this.end('ended');
+      return;
+    }
+    groups.leave(this, this.#group);
+    this.#group = groups.join(this, remaining);
+  }
+
+  #block(): void {
+    this.#blocked = true;
+    this.#waiting = 0;
+    for (const feed of this.#group.feeds) feed.lagging(this);
+  }
+
+  #unblock(): void {
+    this.#blocked = false;
+    for (const feed of this.#group.feeds) feed.caughtUp(this);
+  }
+
+  #finish({ reason, farewell }: { reason: LeaveReason; farewell: Payload | undefined }): void {
+    this.#leave(reason);
+    if (farewell !== undefined) this.#stream.write(farewell);
+    this.#stream.end();
+  }
+
+  /** The one way out: whoever finds the end first says the reason. */
+  #leave(reason: LeaveReason): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#waiting = 0;
+    for (const feed of this.#group.feeds) feed.caughtUp(this);
+    this.#hall.groups.leave(this, this.#group);
+    this.#countAll(failureOf(reason), Infinity);
+    this.#hall.left(this);
+    if (this.#hall.events.has('leave')) {
+      this.#hall.events.emit('leave', { listener: this.id, channels: this.channels, reason });
+    }
+  }
+}
+
+/** A whole number drawn from a range, so that clients do not all come back at once. */
+export function drawn([min, max]: readonly [number, number]): number {
+  return min + Math.floor(Math.random() * (max - min + 1));
+}
+
+interface Start {
+  position: number;
+  skips: Map<Feed, number> | undefined;
+  recovered: boolean;
+}
+
+function startOf(
+  feeds: readonly Feed[],
+  cursor: Position | null | undefined,
+  { epoch, head }: Sequence,
+): Start {
+  if (cursor === undefined) return startOfNewcomer(feeds, head);
+  const recovered =
+    cursor?.epoch === epoch && cursor.seq <= head && feeds.every(({ log }) => cursor.seq >= log.floor);
+  return { position: recovered ? cursor.seq : head, skips: undefined, recovered };
+}
+
+function startOfNewcomer(feeds: readonly Feed[], head: number): Start {
+  const starts = new Map(feeds.map((feed) => [feed, feed.log.before(feed.rewind) ?? head]));
+  return { position: Math.min(...starts.values()), skips: starts, recovered: true };
+}
+
+function endOfLife(lifetime: number | null): number {
+  return lifetime === null ? Infinity : Date.now() + lifetime * (0.8 + 0.2 * Math.random());
+}
+
+function failureOf(reason: LeaveReason): FailureReason {
+  switch (reason) {
+    case 'error':
+    case 'overrun':
+    case 'stalled':
+    case 'deactivated':
+      return reason;
+    default:
+      return 'closed';
+  }
+}

@@ -1,0 +1,262 @@
+import type { IncomingMessage } from 'node:http';
+import { InvalidOptionError } from './errors.js';
+
+/** What a channel retains, for clients that return and readers that are slow. The newest frame is always kept. */
+export interface LogOptions {
+  /** Frames at most; 1 or more. Default 1000. */
+  frames?: number | undefined;
+  /** Bytes of encoded frames at most. Default 1 MiB. */
+  bytes?: number | undefined;
+  /** Milliseconds at most, or `null` for no bound by age. Default 5 minutes. */
+  age?: number | null | undefined;
+}
+
+/**
+ * What becomes of a listener that fell off the log: its stream is closed, so that it comes back and is told of
+ * the gap (`'close'`), or it jumps to the newest frame (`'latest'`: prices, positions, progress).
+ */
+export type Lag = 'close' | 'latest';
+
+/** Turns data into the text of an event. What it throws, and what is not a well-formed string, is refused. */
+export type Encode = (data: never) => string;
+
+/** The options that a hub gives to its channels, and that a channel may have of its own. */
+export interface ChannelOptions<T = unknown> {
+  /** What the channel retains. Default `{ frames: 1000, bytes: 1 MiB, age: 5 min }`. */
+  log?: LogOptions | undefined;
+  /** What becomes of a listener that fell off the log. Default `'close'`. */
+  lag?: Lag | undefined;
+  /** Retained frames that a newcomer gets at once. Default 0. */
+  rewind?: number | undefined;
+  /** Data to text. Default: a string as it is, anything else by `JSON.stringify`. */
+  encode?: ((data: T) => string) | undefined;
+}
+
+/** `true` lets a client in, `false` refuses it, `{ expires }` lets it in and closes its stream then. */
+export type Authorization = boolean | { expires: Date };
+
+/** The options of `comet()`. Times are in milliseconds, sizes in bytes. */
+export interface CometOptions<Request extends IncomingMessage = IncomingMessage> extends ChannelOptions {
+  /** Channels in all; at the limit `create` and `open` throw. Default `null`: no limit. */
+  maxVirtualChannels?: number | null | undefined;
+  /**
+   * May this request listen to these channels, all of them? Asked before it is known to the client whether any
+   * of them exists. `false` is answered by 403, an error by its `status` (400 to 599). Default: everyone may.
+   */
+  authorize?:
+    | ((request: Request, channelIds: readonly string[]) => Authorization | Promise<Authorization>)
+    | undefined;
+  /** A comment is sent on a stream that was quiet for so long; `null` for none. Default 15 s. */
+  heartbeat?: number | null | undefined;
+  /** Each stream is told to wait a time drawn from this range before it reconnects. Default `[2000, 4000]`. */
+  retry?: readonly [min: number, max: number] | undefined;
+  /** A stream that stays blocked for so long is closed: it bounds every outcome. Default 30 s. */
+  stall?: number | undefined;
+  /** A stream on which no event was written for so long is closed; `null` for never. Default `null`. */
+  timeout?: number | null | undefined;
+  /** The oldest that a stream may get; each ends in the last fifth of it. `null` for no bound. Default `null`. */
+  lifetime?: number | null | undefined;
+  /** Channels that one stream may carry; a request for more gets 400. Default 100. */
+  channelsPerStream?: number | undefined;
+  /** Streams in all; one more gets 503. Default `null`: no limit. */
+  maxListeners?: number | null | undefined;
+  /** Streams of one channel; one more gets 503. Default `null`: no limit. */
+  maxListenersPerChannel?: number | null | undefined;
+  /** Streams of one client, as `client` tells them apart; one more gets 429. Default `null`: no limit. */
+  maxListenersPerClient?: number | null | undefined;
+  /** Who a client is, for `maxListenersPerClient`. Default: Express's `request.ip`, else the socket's address. */
+  client?: ((request: Request) => string) | undefined;
+  /** Bytes of one encoded event; a write of more throws. Default 1 MiB. */
+  maxFrame?: number | undefined;
+}
+
+/** What a channel was set to, every value there. */
+export interface ChannelSettings {
+  readonly log: { readonly frames: number; readonly bytes: number; readonly age: number | null };
+  readonly lag: Lag;
+  readonly rewind: number;
+  readonly encode: Encode;
+}
+
+/** What a hub was set to, every value there. */
+export interface Settings extends ChannelSettings {
+  readonly maxVirtualChannels: number | null;
+  readonly authorize: (
+    request: never,
+    channelIds: readonly string[],
+  ) => Authorization | Promise<Authorization>;
+  readonly heartbeat: number | null;
+  readonly retry: readonly [min: number, max: number];
+  readonly stall: number;
+  readonly timeout: number | null;
+  readonly lifetime: number | null;
+  readonly channelsPerStream: number;
+  readonly maxListeners: number | null;
+  readonly maxListenersPerChannel: number | null;
+  readonly maxListenersPerClient: number | null;
+  readonly client: (request: never) => string;
+  readonly maxFrame: number;
+}
+
+type Check<T> = (value: unknown, name: string, inherited: T) => T;
+type Checks<T> = { readonly [Key in keyof T]: Check<T[Key]> };
+
+// Above this a Node timer fires at once, and no sum of ours may get there.
+const LONGEST_MS = 2 ** 31 - 1;
+const MiB = 2 ** 20;
+
+const number =
+  (min: number, max: number, unit: string): Check<number> =>
+  (value, name) => {
+    if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
+      refuse(name, value, `a whole number of ${unit} from ${min} to ${max}`);
+    }
+    return value as number;
+  };
+
+const orNull =
+  <T>(check: Check<T>): Check<T | null> =>
+  (value, name, inherited) =>
+    value === null ? null : check(value, `${name} (or null)`, inherited as T);
+
+const callable =
+  <T>(): Check<T> =>
+  (value, name) => {
+    if (typeof value !== 'function') refuse(name, value, 'a function');
+    return value as T;
+  };
+
+const count = (unit: string): Check<number> => number(1, Number.MAX_SAFE_INTEGER, unit);
+const milliseconds = number(1, LONGEST_MS, 'milliseconds');
+
+const lag: Check<Lag> = (value, name) => {
+  if (value !== 'close' && value !== 'latest') refuse(name, value, "'close' or 'latest'");
+  return value as Lag;
+};
+
+const range: Check<readonly [number, number]> = (value, name) => {
+  const [min, max] = Array.isArray(value) && value.length === 2 ? value : [];
+  const inRange = [min, max].every(
+    (bound) => Number.isSafeInteger(bound) && bound >= 0 && bound <= LONGEST_MS,
+  );
+  if (!inRange || min > max) refuse(name, value, 'a pair of whole milliseconds, [min, max], with min <= max');
+  return Object.freeze([min, max]) as readonly [number, number];
+};
+
+const retention: Check<ChannelSettings['log']> = (value, name, inherited) =>
+  settle(
+    value,
+    { frames: count('frames'), bytes: count('bytes'), age: orNull(milliseconds) },
+    inherited,
+    `${name}.`,
+  );
+
+const channelChecks: Checks<ChannelSettings> = {
+  log: retention,
+  lag,
+  rewind: number(0, Number.MAX_SAFE_INTEGER, 'frames'),
+  encode: callable(),
+};
+
+const hubChecks: Checks<Settings> = {
+  ...channelChecks,
+  maxVirtualChannels: orNull(number(0, Number.MAX_SAFE_INTEGER, 'channels')),
+  authorize: callable(),
+  heartbeat: orNull(milliseconds),
+  retry: range,
+  stall: milliseconds,
+  timeout: orNull(milliseconds),
+  lifetime: orNull(milliseconds),
+  channelsPerStream: count('channels'),
+  maxListeners: orNull(count('listeners')),
+  maxListenersPerChannel: orNull(count('listeners')),
+  maxListenersPerClient: orNull(count('listeners')),
+  client: callable(),
+  maxFrame: count('bytes'),
+};
+
+const defaults: Settings = {
+  log: { frames: 1000, bytes: MiB, age: 5 * 60_000 },
+  lag: 'close',
+  rewind: 0,
+  encode: (data: unknown) => (typeof data === 'string' ? data : JSON.stringify(data)),
+  maxVirtualChannels: null,
+  authorize: () => true,
+  heartbeat: 15_000,
+  retry: [2000, 4000],
+  stall: 30_000,
+  timeout: null,
+  lifetime: null,
+  channelsPerStream: 100,
+  maxListeners: null,
+  maxListenersPerChannel: null,
+  maxListenersPerClient: null,
+  client: (request: IncomingMessage & { ip?: string }) => request.ip ?? request.socket.remoteAddress ?? '',
+  maxFrame: MiB,
+};
+
+/**
+ * The settings of a hub: its defaults under what was given. The caller's object is neither kept nor changed.
+ * @throws InvalidOptionError for an unknown option, or one of the wrong type or range
+ */
+export function hubSettings(given: unknown): Settings {
+  return settle(given, hubChecks, defaults, '');
+}
+
+/**
+ * The settings of a channel: its hub's under what was given.
+ * @throws InvalidOptionError as `hubSettings`
+ */
+export function channelSettings(given: unknown, hub: Settings): ChannelSettings {
+  const { log, lag, rewind, encode } = hub;
+  return settle(given, channelChecks, { log, lag, rewind, encode }, '');
+}
+
+/**
+ * Checks a time for `setTimeout()`.
+ * @throws InvalidOptionError
+ */
+export function checkTimeout(value: unknown): number | null {
+  return orNull(milliseconds)(value, 'timeout', null);
+}
+
+/**
+ * Checks a bag of options that are read on the spot: `name` is the call's, `known` what it may hold.
+ * @throws InvalidOptionError
+ */
+export function checkKnown(given: unknown, known: readonly string[], name: string): void {
+  if (typeof given !== 'object' || given === null) refuse(name, given, `an object with ${known.join(', ')}`);
+  for (const key in given) {
+    if (!known.includes(key)) unknown(key, known);
+  }
+}
+
+function settle<T extends object>(given: unknown, checks: Checks<T>, inherited: T, prefix: string): T {
+  if (given === undefined) return inherited;
+  const known = Object.keys(checks);
+  checkKnown(given, known, prefix === '' ? 'options' : prefix.slice(0, -1));
+
+  const settled = { ...inherited };
+  for (const [key, value] of Object.entries(given as object)) {
+    if (value === undefined) continue;
+    const name = key as keyof T;
+    settled[name] = checks[name](value, prefix + key, inherited[name]);
+  }
+  return Object.freeze(settled);
+}
+
+function unknown(key: string, known: readonly string[]): never {
+  throw new InvalidOptionError(
+    `There is no option ${JSON.stringify(key)}: the options are ${known.join(', ')}.`,
+  );
+}
+
+function refuse(name: string, value: unknown, remedy: string): never {
+  throw new InvalidOptionError(`The option ${name} must be ${remedy}, not ${show(value)}.`);
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 80));
+  if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
+  return typeof value === 'object' || typeof value === 'function' ? typeof value : String(value);
+}

@@ -1,0 +1,289 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Transport } from './events.js';
+import type { Payload } from './payload.js';
+
+/** A request of `node:http`, of Express, or of the compatibility layer of `node:http2`. */
+export type Request = IncomingMessage | Http2ServerRequest;
+
+/** Its response. */
+export type Response = ServerResponse | Http2ServerResponse;
+
+/**
+ * What became of the bytes of a write: the operating system took all of them on a living connection (`taken`);
+ * the stream is blocked, and says `drained` or `closed` later (`pending`); or there is no connection any more.
+ */
+export type Written = 'taken' | 'pending' | 'closed' | 'error';
+
+/** Who a stream tells what happens to it, never from inside one of its own methods. */
+export interface StreamOwner {
+  /** Everything written was taken, after a `pending`. */
+  drained(): void;
+  /** The connection is gone, and whatever was pending with it. Told at least once, whoever closed it. */
+  closed(reason: 'closed' | 'error'): void;
+}
+
+/** One response as a sink of bytes. */
+export interface Stream {
+  readonly transport: Transport;
+  /** Whether bytes vanish into a compressor on their way, so that what was taken may not have been sent. */
+  readonly opaque: boolean;
+  /** Writes, unless the last write is still pending: that is for the owner to know. */
+  write(payload: Payload): Written;
+  /** Ends the response and the connection, after what was written. */
+  end(): void;
+  /** Closes the connection now. */
+  destroy(): void;
+}
+
+// no-transform keeps compression, ours and that of proxies, from holding events back (RFC 9111 §5.2.2.6);
+// X-Accel-Buffering does the same for the buffers of nginx.
+const HEAD = {
+  'Content-Type': 'text/event-stream',
+  'Cache-Control': 'no-cache, no-transform',
+  'X-Accel-Buffering': 'no',
+} as const;
+
+/** Whether a response can still be answered, and its client is still there. */
+export function isAnswerable(request: Request, response: Response): boolean {
+  if (response.headersSent || response.writableEnded) return false;
+  if (isHttp2(response)) return !response.stream.destroyed;
+  return request.socket.writable && !request.socket.destroyed;
+}
+
+/** Answers with a short body, or with none where the method is HEAD. */
+export function answer(
+  request: Request,
+  response: Response,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+): void {
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  response.setHeader('Content-Length', Buffer.byteLength(body));
+  response.end(request.method === 'HEAD' ? '' : body);
+}
+
+/** Answers a HEAD with the head of the stream that a GET would get. */
+export function answerHead(response: Response): void {
+  setHead(response);
+  response.end();
+}
+
+/**
+ * Waits until it is the response's turn on its connection: before that a pipelined response has no socket, its
+ * callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2).
+ */
+export async function turnOf(request: Request, response: Response): Promise<void> {
+  if (isHttp2(response) || response.socket !== null) return;
+  const { socket } = request;
+  await new Promise<void>((resolve) => {
+    const settle = () => {
+      socket.off('close', settle);
+      response.off('socket', settle);
+      resolve();
+    };
+    socket.on('close', settle);
+    response.on('socket', settle);
+  });
+}
+
+/** Sends the head and the first bytes. The response is answerable, and has its turn. */
+export function openStream(
+  request: Request,
+  response: Response,
+  owner: StreamOwner,
+  opening: Payload,
+): { stream: Stream; written: Written } {
+  setHead(response);
+  if (isHttp2(response)) {
+    // Node's compatibility layer has it; its types do not.
+    (response as unknown as ServerResponse).flushHeaders();
+    const stream = new ResponseStream(request.socket, response, owner);
+    return { stream, written: stream.write(opening) };
+  }
+  // The head and the first bytes in one system call.
+  const { socket } = request;
+  socket.cork();
+  response.flushHeaders();
+  if (!isDirect(response)) {
+    socket.uncork();
+    const stream = new ResponseStream(socket, response, owner);
+    return { stream, written: stream.write(opening) };
+  }
+  const stream = new SocketStream(socket, response, owner);
+  return { stream, written: stream.uncork(opening) };
+}
+
+function setHead(response: Response): void {
+  response.statusCode = 200;
+  for (const [name, value] of Object.entries(HEAD)) response.setHeader(name, value);
+}
+
+function isHttp2(response: Response): response is Http2ServerResponse {
+  return 'stream' in response;
+}
+
+/**
+ * Whether the bytes of a response, its head flushed, may go to its socket: only where that is what
+ * `response.write` would do, which whoever replaced it or put a compressor before it did not intend.
+ */
+function isDirect(response: ServerResponse): boolean {
+  return response.chunkedEncoding && !Object.hasOwn(response, 'write') && !isEncoded(response);
+}
+
+function isEncoded(response: Response): boolean {
+  return response.hasHeader('Content-Encoding');
+}
+
+/** What Node's `end` of a connection comes to: nothing may be written to it any more. */
+function faultOf(socket: Socket): 'closed' | 'error' | undefined {
+  if (socket.errored) return 'error';
+  return socket.destroyed || !socket.writable ? 'closed' : undefined;
+}
+
+const STREAM = Symbol('the stream on this socket');
+type StreamSocket = Socket & { [STREAM]?: SocketStream };
+
+// One function for all sockets: a closure a stream would keep its request and response alive, 4 KiB.
+function onSocketClose(this: StreamSocket, hadError: boolean): void {
+  this[STREAM]?.closed(hadError);
+}
+
+/**
+ * Writes chunks of HTTP/1.1 on the socket itself: `response.write` costs half as much again. Whether a write was
+ * delivered is read off the socket's state, because Node's callbacks report no error for a batch that a reset
+ * threw away.
+ */
+class SocketStream implements Stream {
+  readonly transport = 'socket';
+  readonly opaque = false;
+  readonly #socket: StreamSocket;
+  readonly #response: ServerResponse;
+  readonly #owner: StreamOwner;
+
+  constructor(socket: StreamSocket, response: ServerResponse, owner: StreamOwner) {
+    this.#socket = socket;
+    this.#response = response;
+    this.#owner = owner;
+    if (socket[STREAM] === undefined) socket.on('close', onSocketClose);
+    socket[STREAM] = this;
+  }
+
+  /** Writes the first bytes, and lets them go together with the head. */
+  uncork(opening: Payload): Written {
+    this.#socket.write(opening.chunk);
+    this.#socket.uncork();
+    return this.#look();
+  }
+
+  write(payload: Payload): Written {
+    const fault = faultOf(this.#socket);
+    if (fault !== undefined) return fault;
+    // Somebody else has ended the response: what follows on this connection is not ours.
+    if (this.#response.writableEnded) return 'closed';
+    this.#socket.write(payload.chunk);
+    return this.#look();
+  }
+
+  end(): void {
+    this.#response.end();
+    this.#socket.destroySoon();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  closed(hadError: boolean): void {
+    this.#owner.closed(hadError ? 'error' : 'closed');
+  }
+
+  #look(): Written {
+    const socket = this.#socket;
+    if (socket.errored) return 'error';
+    if (socket.destroyed) return 'closed';
+    if (socket.writableLength === 0) return 'taken';
+    this.#ask();
+    return 'pending';
+  }
+
+  // An empty write is answered when all that stands before it has gone out. Below the high-water mark there is no
+  // 'drain' to wait for, and the callback's own error says nothing: the socket's state does.
+  #ask(): void {
+    this.#socket.write('', () => {
+      const socket = this.#socket;
+      if (socket.destroyed || socket.errored) return;
+      if (socket.writableLength === 0) this.#owner.drained();
+      else if (socket.writable) this.#ask();
+    });
+  }
+}
+
+/**
+ * Writes through `response.write`, where the socket is not ours to write to: HTTP/1.0, HTTP/2, a response that
+ * was wrapped, or that is compressed.
+ */
+class ResponseStream implements Stream {
+  readonly transport = 'response';
+  readonly opaque: boolean;
+  readonly #socket: Socket;
+  readonly #response: Response & { flush?: () => void };
+  readonly #owner: StreamOwner;
+
+  constructor(socket: Socket, response: Response, owner: StreamOwner) {
+    this.#socket = socket;
+    this.#response = response;
+    this.#owner = owner;
+    this.opaque = isEncoded(response);
+
+    // A write after the end is an event of the response, and would be an uncaught exception.
+    response.on('error', () => owner.closed('error'));
+    response.on('close', () => owner.closed(this.#fault() === 'error' ? 'error' : 'closed'));
+    if (!isHttp2(response)) socket.on('close', (hadError) => owner.closed(hadError ? 'error' : 'closed'));
+    if (this.opaque) response.on('drain', () => owner.drained());
+  }
+
+  write(payload: Payload): Written {
+    const fault = this.#fault();
+    if (fault !== undefined) return fault;
+    let more: boolean;
+    try {
+      // With two arguments: the wrapper of `compression` loses the callback of a call with three.
+      more = (this.#response as ServerResponse).write(payload.bytes, this.#onWritten);
+      this.#response.flush?.();
+    } catch (error) {
+      // Whoever wrapped the response threw: it is told as every stream's error is, and harms no other stream.
+      this.#response.destroy(error as Error);
+      return 'error';
+    }
+    // A compressor's callbacks never come, so there is nothing to wait for but its own buffer.
+    return this.opaque && more ? 'taken' : 'pending';
+  }
+
+  end(): void {
+    this.#response.end();
+    if (!isHttp2(this.#response)) this.#response.once('finish', () => this.#socket.destroySoon());
+  }
+
+  destroy(): void {
+    if (isHttp2(this.#response)) this.#response.stream.destroy();
+    else this.#socket.destroy();
+  }
+
+  #fault(): 'closed' | 'error' | undefined {
+    const response = this.#response;
+    if (!isHttp2(response)) return response.writableEnded ? 'closed' : faultOf(this.#socket);
+    if (response.stream.errored) return 'error';
+    return response.stream.destroyed || response.writableEnded ? 'closed' : undefined;
+  }
+
+  readonly #onWritten = (error?: Error | null): void => {
+    if (this.opaque || this.#fault() !== undefined) return;
+    if (error) this.#owner.closed('error');
+    else if (isHttp2(this.#response) || this.#socket.writableLength === 0) this.#owner.drained();
+    else this.#socket.write('', this.#onWritten);
+  };
+}

@@ -1,0 +1,70 @@
+import { type Position, parsePosition } from './position.js';
+import type { Request } from './stream.js';
+
+/** What a request asks for. */
+export interface Target {
+  /** Those of the path and of the query, each once, decoded but not yet checked. */
+  readonly channelIds: readonly string[];
+  /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
+  readonly cursor: Position | null | undefined;
+}
+
+/** Not below the mount, or more than one segment below it. */
+export const ELSEWHERE = Symbol('elsewhere');
+/** A percent-encoding that is none. */
+export const MALFORMED = Symbol('malformed');
+
+/** Reads the target of a request, relative to where the handler is mounted. */
+export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof MALFORMED {
+  // A server must accept the absolute form too (RFC 9112 §3.2.2).
+  const url = (request.url ?? '').replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+  const [, path, query] = /^([^?#]*)\??([^#]*)/.exec(url) as unknown as [string, string, string];
+  // As Express reads a path, a slash at its end makes no difference.
+  const segment = /^\/?([^/]*)\/?$/.exec(path)?.[1];
+  if (segment === undefined) return ELSEWHERE;
+
+  const ids = new Set<string>();
+  const cursors: string[] = [];
+  try {
+    if (segment !== '') ids.add(decodeURIComponent(segment));
+    for (const [name, value] of parameters(query)) {
+      if (name === 'chan_id') ids.add(decodeForm(value));
+      if (name === 'last_event_id') cursors.push(decodeForm(value));
+    }
+  } catch {
+    return MALFORMED;
+  }
+  // A browser that reconnects sets the header; the query is still that of its first request.
+  const header = request.headers['last-event-id'];
+  return { channelIds: [...ids], cursor: cursorOf((header as string | undefined) || cursors[0]) };
+}
+
+/** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
+export function acceptsEventStream(accept: string | undefined): boolean {
+  if (accept === undefined || accept.trim() === '') return true;
+  const qualities = new Map<string, number>();
+  for (const range of accept.split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    const weight = parameters.find((parameter) => parameter.startsWith('q='));
+    qualities.set(type, weight === undefined ? 1 : Number(weight.slice(2)));
+  }
+  const quality = qualities.get('text/event-stream') ?? qualities.get('text/*') ?? qualities.get('*/*') ?? 0;
+  return quality > 0;
+}
+
+function cursorOf(text: string | undefined): Target['cursor'] {
+  if (text === undefined || text === '') return undefined;
+  return parsePosition(text) ?? null;
+}
+
+function* parameters(query: string): IterableIterator<[name: string, value: string]> {
+  for (const pair of query.split('&')) {
+    const equals = pair.indexOf('=');
+    yield equals === -1 ? [pair, ''] : [pair.slice(0, equals), pair.slice(equals + 1)];
+  }
+}
+
+// Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
+function decodeForm(text: string): string {
+  return decodeURIComponent(text.replaceAll('+', ' '));
+}
