@@ -1,0 +1,89 @@
+import { once } from 'node:events';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import express, { type Express } from 'express';
+import express4 from 'express4';
+import { type Comet, type CometOptions, comet } from '../../lib/index.js';
+
+const cleanups: (() => Promise<void> | void)[] = [];
+
+/** Runs after the test, the last first. */
+export function cleanup(run: () => Promise<void> | void): void {
+  cleanups.push(run);
+}
+
+afterEach(async () => {
+  for (const run of cleanups.splice(0).reverse()) await run();
+});
+
+/** A real server on a free port of this machine, closed after the test. */
+export class TestServer {
+  /** The connections that it holds. */
+  readonly sockets = new Set<Socket>();
+
+  private constructor(readonly server: Server) {
+    server.on('connection', (socket: Socket) => {
+      this.sockets.add(socket);
+      socket.on('close', () => this.sockets.delete(socket));
+    });
+  }
+
+  static async listen(listener: RequestListener | Server): Promise<TestServer> {
+    const test = new TestServer(typeof listener === 'function' ? createServer(listener) : listener);
+    test.server.listen(0, '127.0.0.1');
+    await once(test.server, 'listening');
+    cleanup(() => test.close());
+    return test;
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** The one connection that it holds. */
+  get socket(): Socket {
+    const [socket, ...others] = this.sockets;
+    if (socket === undefined || others.length > 0)
+      throw new Error(`${this.sockets.size} connections, not one`);
+    return socket;
+  }
+
+  /** Resolves when no connection is left. */
+  async quiet(): Promise<void> {
+    await Promise.all(Array.from(this.sockets, (socket) => once(socket, 'close')));
+  }
+
+  async close(): Promise<void> {
+    if (!this.server.listening) return;
+    const closed = once(this.server, 'close');
+    this.server.close();
+    for (const socket of this.sockets) socket.destroy();
+    await closed;
+  }
+}
+
+/** Everything that the handler works under: how it is mounted, and where its channels are then. */
+export const frameworks: readonly { name: string; mount: string; app: (push: Comet) => RequestListener }[] = [
+  { name: 'Express 5', mount: '/channels', app: (push) => mounted(express(), push) },
+  { name: 'Express 4', mount: '/channels', app: (push) => mounted(express4(), push) },
+  { name: 'node:http', mount: '', app: (push) => push },
+];
+
+function mounted(app: Express, push: Comet): RequestListener {
+  return app.use('/channels', push);
+}
+
+/** A hub, and a server for it: plain node:http, where no `app` is given. Both are closed after the test. */
+export async function hub(
+  options: CometOptions = {},
+  app: (push: Comet) => RequestListener | Server = (push) => push,
+): Promise<{ push: Comet; server: TestServer; port: number }> {
+  const push = comet(options);
+  cleanup(() => push.close({ drain: 1 }));
+  const server = await TestServer.listen(app(push));
+  return { push, server, port: server.port };
+}
