@@ -14,9 +14,12 @@ export class RawClient {
     socket.setEncoding('latin1');
     // A reset is what many tests are about; those that are not see it as text that never comes.
     socket.on('error', () => {});
-    socket.on('close', () => this.#told.emit('change'));
-    cleanup(() => {
+    const forget = cleanup(() => {
       socket.destroy();
+    });
+    socket.on('close', () => {
+      forget();
+      this.#told.emit('change');
     });
   }
 
@@ -66,7 +69,7 @@ export class RawClient {
   /** RST: what is in flight is lost. */
   async reset(): Promise<void> {
     this.socket.resetAndDestroy();
-    if (!this.socket.closed) await once(this.socket, 'close');
+    await this.#gone();
   }
 
   /** FIN: the client goes on reading. */
@@ -76,7 +79,11 @@ export class RawClient {
 
   async closed(): Promise<void> {
     this.read();
-    if (!this.socket.closed) await once(this.socket, 'close');
+    await this.#gone();
+  }
+
+  async #gone(): Promise<void> {
+    while (!this.socket.closed) await once(this.#told, 'change');
   }
 }
 
@@ -104,12 +111,13 @@ export class EventClient {
       this.#told.emit('change');
     });
     response.on('error', () => {});
+    const forget = cleanup(() => {
+      response.destroy();
+    });
     response.on('close', () => {
+      forget();
       this.#ended = true;
       this.#told.emit('change');
-    });
-    cleanup(() => {
-      response.destroy();
     });
   }
 
