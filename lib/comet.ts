@@ -5,7 +5,7 @@ import { HubClosedError } from './errors.js';
 import { type CometEvents, Events } from './events.js';
 import { Flush } from './flush.js';
 import { drawn } from './listener.js';
-import { type CometOptions, checkKnown, checkTimeout, hubSettings, type Settings } from './options.js';
+import { type CometOptions, checkDuration, checkKnown, hubSettings, type Settings } from './options.js';
 import { Sequence } from './position.js';
 import { type Next, Registration } from './registration.js';
 import { Roster } from './roster.js';
@@ -67,7 +67,7 @@ export interface Comet {
 export function comet<Req extends IncomingMessage = IncomingMessage>(options: CometOptions<Req> = {}): Comet {
   const hub = new Hub(hubSettings(options));
   const handler = (request: Request, response: Response, next?: Next): void => {
-    void hub.registration.handle(request, response, next);
+    hub.registration.handle(request, response, next);
   };
   return Object.defineProperties(handler, {
     channels: { value: hub.channels, enumerable: true },
@@ -142,7 +142,7 @@ class Hub {
 
   setTimeout(timeout: number | null, options: { reset?: boolean | undefined } = {}): void {
     checkKnown(options, ['reset'], 'options');
-    this.#timeout = checkTimeout(timeout);
+    this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
     this.#suitSweep();
     if (options.reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
   }
@@ -161,7 +161,7 @@ class Hub {
 
   close(options: { drain?: number | undefined } = {}): Promise<void> {
     checkKnown(options, ['drain'], 'options');
-    const drain = checkTimeout(options.drain ?? 3000) ?? 0;
+    const drain = checkDuration(options.drain ?? 3000, 'drain');
     this.#closed ??= this.#drain(drain);
     return this.#closed;
   }

@@ -12,10 +12,10 @@ const STRIDE = 16;
  * Once per turn of the event loop: what is new, to whom. A system call is nine tenths of the cost of a delivery,
  * so a write only appends to its log, and a turn's writes go to each listener as one.
  */
-export class Flush {
+export class Flush implements Iterator<void> {
   readonly #sequence: Sequence;
   readonly #dirty = new Set<Feed>();
-  #pass: Iterator<unknown> | undefined;
+  #pass: Iterator<void, void> | undefined;
   #running = false;
   #scheduled = false;
 
@@ -55,21 +55,27 @@ export class Flush {
   readonly #begin = (): void => {
     this.#scheduled = false;
     // A pass that is under way comes to what is new by itself.
-    if (this.#pass !== undefined) return;
-    this.#pass = this.#deliver();
-    inSlices(this.#pass);
+    if (this.#pass === undefined) inSlices(this);
   };
+
+  /** One step of the pass that is under way, or of a new one. */
+  next(): IteratorResult<void, void> {
+    this.#pass ??= this.#deliver();
+    this.#running = true;
+    const step = this.#pass.next();
+    this.#running = false;
+    if (step.done) this.#pass = undefined;
+    return step;
+  }
 
   /** Runs the pass to its end at once. Returns false where that can't be: inside the pass itself. */
   #complete(): boolean {
     if (this.#running) return false;
-    const pass = this.#pass ?? this.#deliver();
-    while (!pass.next().done);
+    while (!this.next().done);
     return true;
   }
 
   *#deliver(): Generator<void, void> {
-    this.#running = true;
     while (this.#dirty.size > 0) {
       const { head } = this.#sequence;
       const feeds = [...this.#dirty];
@@ -83,17 +89,12 @@ export class Flush {
         for (const reader of group.readers) {
           if (reader.take(batch)) delivered += 1;
           steps += 1;
-          if (steps % STRIDE > 0) continue;
-          this.#running = false;
-          yield;
-          this.#running = true;
+          if (steps % STRIDE === 0) yield;
         }
         if (delivered > 0) for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
       }
       for (const feed of feeds) feed.flushed = head;
     }
-    this.#running = false;
-    this.#pass = undefined;
   }
 }
 

@@ -213,11 +213,11 @@ export function channelSettings(given: unknown, hub: Settings): ChannelSettings 
 }
 
 /**
- * Checks a time for `setTimeout()`.
+ * Checks a time in milliseconds.
  * @throws InvalidOptionError
  */
-export function checkTimeout(value: unknown): number | null {
-  return orNull(milliseconds)(value, 'timeout', null);
+export function checkDuration(value: unknown, name: string): number {
+  return milliseconds(value, name, 0);
 }
 
 /**

@@ -45,13 +45,19 @@ export class Registration {
     return Object.fromEntries(this.#refusals);
   }
 
-  /** Never rejects: an error of the user's own `authorize` goes to `next`, or is answered by 500 and told. */
-  async handle(request: Request, response: Response, next: Next | undefined): Promise<void> {
+  handle(request: Request, response: Response, next: Next | undefined): void {
     const target = targetOf(request);
-    if (target === ELSEWHERE && next !== undefined) {
-      next();
-      return;
-    }
+    if (target === ELSEWHERE && next !== undefined) next();
+    else void this.#answer(request, response, target, next);
+  }
+
+  /** An error of the user's own `authorize` goes to `next`, or is answered by 500 and told. */
+  async #answer(
+    request: Request,
+    response: Response,
+    target: ReturnType<typeof targetOf>,
+    next: Next | undefined,
+  ): Promise<void> {
     try {
       const refusal = await this.#register(request, response, target);
       if (refusal !== undefined) this.#refuse(request, response, refusal, channelIdsOf(target));

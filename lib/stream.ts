@@ -163,6 +163,7 @@ class SocketStream implements Stream {
   readonly #socket: StreamSocket;
   readonly #response: ServerResponse;
   readonly #owner: StreamOwner;
+  #ended = false;
 
   constructor(socket: StreamSocket, response: ServerResponse, owner: StreamOwner) {
     this.#socket = socket;
@@ -182,19 +183,26 @@ class SocketStream implements Stream {
   write(payload: Payload): Written {
     const fault = faultOf(this.#socket);
     if (fault !== undefined) return fault;
-    // Somebody else has ended the response: what follows on this connection is not ours.
-    if (this.#response.writableEnded) return 'closed';
+    if (this.#isTakenOver) return 'closed';
     this.#socket.write(payload.chunk);
     return this.#look();
   }
 
   end(): void {
+    this.#ended = true;
     this.#response.end();
     this.#socket.destroySoon();
   }
 
   destroy(): void {
-    this.#socket.destroy();
+    if (!this.#isTakenOver) this.#socket.destroy();
+    // The connection lives on, and may never tell.
+    else queueMicrotask(() => this.#owner.closed('closed'));
+  }
+
+  /** Somebody else has ended the response: what follows on this connection is not ours. */
+  get #isTakenOver(): boolean {
+    return this.#response.writableEnded && !this.#ended;
   }
 
   closed(hadError: boolean): void {

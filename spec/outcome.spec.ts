@@ -110,6 +110,15 @@ describe('An outcome', () => {
     expect(await news.send('after')).to.deep.equal(delivered(2));
   });
 
+  it('is not counted by one that joins later and gets the event by its rewind', async () => {
+    const { server, news, client, flood } = await stalled({ rewind: 1 });
+    const late = await EventClient.open(`${server.url}/news`);
+    expect(await late.heard(1)).to.have.length(1);
+    await client.reset();
+    expect(await flood).to.deep.equal(failed('error'));
+    expect(await news.send('to the late one')).to.deep.equal(delivered(1));
+  });
+
   it('is told to the one who passed a Deferred', async () => {
     const { push, server } = await hub();
     const news = push.channels.create<{ magnitude: number }>({ name: 'news' });
@@ -269,6 +278,32 @@ describe('A reader that falls off the log', () => {
     await client.until('write 5;');
     expect(client.text.match(/write \d;/g)).to.deep.equal(['write 5;']);
     expect(await news.send('live again')).to.deep.equal(delivered(1));
+  });
+
+  it('is counted once for what it jumped over, while others have yet to be counted', async () => {
+    const { push, server, news, client, flood } = await stalled({
+      log: { frames: 2, bytes: 64 * MiB },
+      lag: 'latest',
+    });
+    const joined = told((on) => push.on('join', on));
+    const other = await RawClient.get(server.port, '/news');
+    await joined;
+    // The first client jumps over this one; the other has it in flight.
+    const second = news.send(FLOOD);
+    await new Promise(setImmediate);
+    const overrun = told((on) => push.on('overrun', on));
+    for (const data of ['3', '4', '5']) news.write(data);
+    await overrun;
+    client.read();
+    expect(await flood).to.deep.equal(delivered(1));
+    await client.until('data: 5');
+    await other.reset();
+    expect(await second).to.deep.equal({
+      ...failed('error'),
+      listeners: 2,
+      failed: 2,
+      reasons: { overrun: 1, error: 1 },
+    });
   });
 });
 

@@ -157,6 +157,22 @@ describe('A newcomer', () => {
     expect(await client.heard(1)).to.deep.equal(['new']);
   });
 
+  it('that joins between a write and its flush gets what was written after it joined, and not before', async () => {
+    const { push, server } = await hub({
+      authorize: () => {
+        news.write('before');
+        return true;
+      },
+    });
+    const news = push.channels.create({ name: 'news' });
+    const first = await EventClient.open(`${server.url}/news`);
+    push.on('join', () => news.write('after'));
+    const second = await EventClient.open(`${server.url}/news`);
+    news.write('last');
+    expect(await second.heard(2)).to.deep.equal(['after', 'last']);
+    expect(await first.heard(3)).to.deep.equal(['before', 'after', 'last']);
+  });
+
   it('gets the newest frames of a channel that rewinds, and none of another', async () => {
     const { push, server } = await hub();
     const price = push.channels.create({ name: 'price', rewind: 2 });
