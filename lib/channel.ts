@@ -138,11 +138,7 @@ export class Channel<Data = unknown> {
     this.#writes += 1;
     this.#lastWrite = Date.now();
     const { listeners } = this.#feed;
-    if (outcome !== undefined) {
-      this.#feed.track(
-        new Tally(frame.seq, listeners, (settled) => this.#settled(frame.seq, settled, outcome)),
-      );
-    }
+    if (outcome !== undefined) this.#feed.track(this.#tally(frame.seq, frame.at, listeners, outcome));
     flush.append(this.#feed, frame);
     this.#station.wrote();
     if (events.has('write')) {
@@ -174,13 +170,15 @@ export class Channel<Data = unknown> {
     );
   }
 
-  #settled(seq: number, outcome: Outcome, deferred: NonNullable<WriteOptions['outcome']>): void {
+  // Takes what it needs of the frame, not the frame: this is what waits for as long as the slowest listener does.
+  #tally(seq: number, at: number, listeners: number, deferred: Pick<Deferred<Outcome>, 'resolve'>): Tally {
     const { sequence, events } = this.#station;
-    events.guard(() => deferred.resolve(outcome));
-    if (events.has('outcome')) {
+    return new Tally(seq, listeners, (outcome) => {
+      events.guard(() => deferred.resolve(outcome));
+      if (!events.has('outcome')) return;
       const position = formatPosition({ epoch: sequence.epoch, seq });
-      events.emit('outcome', { channel: this.id, position, outcome });
-    }
+      events.emit('outcome', { channel: this.id, position, elapsed: performance.now() - at, outcome });
+    });
   }
 }
 

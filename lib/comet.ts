@@ -4,7 +4,7 @@ import { Channels } from './channels.js';
 import { HubClosedError } from './errors.js';
 import { type CometEvents, Events } from './events.js';
 import { Flush } from './flush.js';
-import { drawn } from './listener.js';
+import { drawn, type ListenerSnapshot } from './listener.js';
 import { type CometOptions, checkDuration, checkKnown, hubSettings, type Settings } from './options.js';
 import { Sequence } from './position.js';
 import { type Next, Registration } from './registration.js';
@@ -22,6 +22,8 @@ export interface Snapshot {
   readonly seq: number;
   /** Streams open now. */
   readonly listeners: number;
+  /** Each of them, where that was asked for. */
+  readonly streams?: readonly ListenerSnapshot[];
   readonly channels: readonly ChannelSnapshot[];
   /** Requests that were refused, by code. */
   readonly refusals: Readonly<Record<string, number>>;
@@ -49,8 +51,11 @@ export interface Comet {
   setTimeout(timeout: number | null, options?: { reset?: boolean | undefined }): void;
   /** Calls `handler` for each event of that name, until the function that it returns is called. */
   on<Name extends keyof CometEvents>(name: Name, handler: (event: CometEvents[Name]) => void): () => void;
-  /** The hub at this moment. */
-  inspect(): Snapshot;
+  /**
+   * The hub at this moment; with `streams`, each listener too, which costs as much as there are.
+   * @throws InvalidOptionError
+   */
+  inspect(options?: { streams?: boolean | undefined }): Snapshot;
   /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
@@ -76,7 +81,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     deactivate: { value: () => hub.deactivate() },
     setTimeout: { value: hub.setTimeout.bind(hub) },
     on: { value: hub.events.on.bind(hub.events) },
-    inspect: { value: () => hub.inspect() },
+    inspect: { value: hub.inspect.bind(hub) },
     close: { value: hub.close.bind(hub) },
   }) as Comet;
 }
@@ -147,13 +152,15 @@ class Hub {
     if (options.reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
   }
 
-  inspect(): Snapshot {
+  inspect(options: { streams?: boolean | undefined } = {}): Snapshot {
+    checkKnown(options, ['streams'], 'options');
     return {
       activated: this.activated,
       closed: this.#closed !== undefined,
       epoch: this.#sequence.epoch,
       seq: this.#sequence.head,
       listeners: this.#roster.size,
+      ...(options.streams && { streams: Array.from(this.#roster, (listener) => listener.inspect()) }),
       channels: Array.from(this.channels, (channel) => channel.inspect()),
       refusals: this.registration.refusals,
     };

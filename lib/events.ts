@@ -39,8 +39,8 @@ export interface CometEvents {
   refuse: { status: number; code: string; channels: readonly string[] };
   /** An event was written; `bytes` are those of its frame, `listeners` those it goes to. */
   write: { channel: string; position: string; event: string; bytes: number; listeners: number };
-  /** A write that asked for its outcome has it. */
-  outcome: { channel: string; position: string; outcome: Outcome };
+  /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
+  outcome: { channel: string; position: string; elapsed: number; outcome: Outcome };
   activate: Record<never, never>;
   deactivate: Record<never, never>;
   close: Record<never, never>;

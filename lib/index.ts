@@ -15,5 +15,6 @@ export {
   TooManyVirtualChannelsError,
 } from './errors.js';
 export type { CometEvents, LeaveReason, Transport } from './events.js';
+export type { ListenerSnapshot } from './listener.js';
 export type { Authorization, ChannelOptions, CometOptions, Lag, LogOptions } from './options.js';
 export { Deferred, type FailureReason, type Outcome } from './outcome.js';

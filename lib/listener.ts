@@ -67,6 +67,7 @@ export class Listener implements Reader, StreamOwner {
   readonly client: string | undefined;
 
   readonly #hall: Hall;
+  readonly #since = Date.now();
   readonly #timeout: number | null;
   readonly #expires: number;
   readonly #endOfLife: number;
@@ -140,17 +141,22 @@ export class Listener implements Reader, StreamOwner {
     return this.#group.feeds.map((feed) => feed.chanId);
   }
 
-  get transport(): Transport {
-    return this.#stream.transport;
-  }
-
-  get position(): number {
-    return this.#position;
-  }
-
-  /** `behind` while its stream is blocked. */
-  get state(): 'live' | 'behind' {
-    return this.#blocked ? 'behind' : 'live';
+  /** What `push.inspect({ streams: true })` says of it. */
+  inspect(): ListenerSnapshot {
+    const { epoch } = this.#hall.sequence;
+    const lag = this.#group.feeds.reduce(
+      (frames, feed) => frames + feed.log.sizeAfter(this.standing(feed)),
+      0,
+    );
+    return {
+      id: this.id,
+      since: new Date(this.#since),
+      channels: this.channels,
+      transport: this.#stream.transport,
+      position: formatPosition({ epoch, seq: this.#position }),
+      lag,
+      state: this.#blocked ? 'behind' : 'live',
+    };
   }
 
   take(batch: Batch): boolean {
@@ -340,6 +346,20 @@ export class Listener implements Reader, StreamOwner {
       this.#hall.events.emit('leave', { listener: this.id, channels: this.channels, reason });
     }
   }
+}
+
+/** A listener at one moment. */
+export interface ListenerSnapshot {
+  readonly id: string;
+  readonly since: Date;
+  readonly channels: readonly string[];
+  readonly transport: Transport;
+  /** What it was written to: `<epoch>-<seq>`, as on the wire. */
+  readonly position: string;
+  /** Retained frames that it has yet to be written. */
+  readonly lag: number;
+  /** `behind` while its stream is blocked. */
+  readonly state: 'live' | 'behind';
 }
 
 /** A whole number drawn from a range, so that clients do not all come back at once. */

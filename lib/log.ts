@@ -76,6 +76,11 @@ export class Log {
     }
   }
 
+  /** Frames retained after `seq`. */
+  sizeAfter(seq: number): number {
+    return this.#frames.length - this.#indexAfter(seq);
+  }
+
   /** The position from which `frames` of the newest frames are read. */
   before(frames: number): number | undefined {
     const first = this.#frames[Math.max(this.#oldest, this.#frames.length - frames)];
