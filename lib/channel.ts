@@ -89,8 +89,8 @@ export class Channel<Data = unknown> {
    * @throws FrameTooLargeError
    */
   write(data: Data, options: WriteOptions = NO_OPTIONS): void {
+    if (options !== NO_OPTIONS) checkKnown(options, WRITE_OPTIONS);
     const { event, outcome } = options;
-    if (options !== NO_OPTIONS) checkKnown(options, WRITE_OPTIONS, 'options');
     if (outcome !== undefined && typeof outcome?.resolve !== 'function') {
       throw new InvalidOptionError(
         'The option outcome must have a function resolve: pass a Deferred<Outcome>.',
@@ -105,7 +105,7 @@ export class Channel<Data = unknown> {
    * The outcome settles once, within the hub's `stall`, and never before this turn of the event loop has ended.
    */
   async send(data: Data, options: SendOptions = {}): Promise<Outcome> {
-    checkKnown(options, ['event'], 'options');
+    checkKnown(options, ['event']);
     const outcome = new Deferred<Outcome>();
     this.#append(data, options.event, outcome);
     return outcome.promise;

@@ -6,7 +6,7 @@ import {
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from './errors.js';
-import { type ChannelOptions, channelSettings } from './options.js';
+import { type ChannelOptions, type ChannelSettings, channelSettings } from './options.js';
 
 /** The options of a new channel. */
 export interface CreateOptions<Data = unknown> extends ChannelOptions<Data> {
@@ -41,7 +41,8 @@ export class Channels implements Iterable<Channel> {
    * @throws HubClosedError
    */
   create<Data = unknown>(options: CreateOptions<Data> = {}): Channel<Data> {
-    const { name = uuid(), ...own } = options;
+    const own = channelSettings(options, this.#station.settings, 'name');
+    const { name = uuid() } = options;
     checkChannelName(name);
     if (this.#channels.has(name)) throw new NonUniqueChannelNameError(name);
     return this.#make(name, own);
@@ -53,8 +54,9 @@ export class Channels implements Iterable<Channel> {
    * @throws as `create`, but for the name in use
    */
   open<Data = unknown>(name: string, options: ChannelOptions<Data> = {}): Channel<Data> {
+    const own = channelSettings(options, this.#station.settings);
     checkChannelName(name);
-    return this.find<Data>(name) ?? this.#make(name, options);
+    return this.find<Data>(name) ?? this.#make(name, own);
   }
 
   /** The channel of that id, if there is one. */
@@ -72,10 +74,9 @@ export class Channels implements Iterable<Channel> {
     this.#closed = true;
   }
 
-  #make<Data>(name: string, options: ChannelOptions<Data>): Channel<Data> {
+  #make<Data>(name: string, own: ChannelSettings): Channel<Data> {
     const { settings, events } = this.#station;
     const { maxVirtualChannels } = settings;
-    const own = channelSettings(options, settings);
     if (this.#closed) throw new HubClosedError();
     if (maxVirtualChannels !== null && this.size >= maxVirtualChannels) {
       throw new TooManyVirtualChannelsError(maxVirtualChannels);

@@ -5,7 +5,14 @@ import { HubClosedError } from './errors.js';
 import { type CometEvents, Events } from './events.js';
 import { Flush } from './flush.js';
 import { drawn, type ListenerSnapshot } from './listener.js';
-import { type CometOptions, checkDuration, checkKnown, hubSettings, type Settings } from './options.js';
+import {
+  type CometOptions,
+  checkDuration,
+  checkFlag,
+  checkKnown,
+  hubSettings,
+  type Settings,
+} from './options.js';
 import { Sequence } from './position.js';
 import { type Next, Registration } from './registration.js';
 import { Roster } from './roster.js';
@@ -146,30 +153,34 @@ class Hub {
   }
 
   setTimeout(timeout: number | null, options: { reset?: boolean | undefined } = {}): void {
-    checkKnown(options, ['reset'], 'options');
+    checkKnown(options, ['reset']);
+    const { reset = false } = options;
+    checkFlag(reset, 'reset');
     this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
     this.#suitSweep();
-    if (options.reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
+    if (reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
   }
 
   inspect(options: { streams?: boolean | undefined } = {}): Snapshot {
-    checkKnown(options, ['streams'], 'options');
+    checkKnown(options, ['streams']);
+    const { streams = false } = options;
+    checkFlag(streams, 'streams');
     return {
       activated: this.activated,
       closed: this.#closed !== undefined,
       epoch: this.#sequence.epoch,
       seq: this.#sequence.head,
       listeners: this.#roster.size,
-      ...(options.streams && { streams: Array.from(this.#roster, (listener) => listener.inspect()) }),
+      ...(streams && { streams: Array.from(this.#roster, (listener) => listener.inspect()) }),
       channels: Array.from(this.channels, (channel) => channel.inspect()),
       refusals: this.registration.refusals,
     };
   }
 
   close(options: { drain?: number | undefined } = {}): Promise<void> {
-    checkKnown(options, ['drain'], 'options');
-    const drain = checkDuration(options.drain ?? 3000, 'drain');
-    this.#closed ??= this.#drain(drain);
+    checkKnown(options, ['drain']);
+    const { drain = 3000 } = options;
+    this.#closed ??= this.#drain(checkDuration(drain, 'drain'));
     return this.#closed;
   }
 

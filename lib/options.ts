@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { inspect } from 'node:util';
 import { InvalidOptionError } from './errors.js';
 
 /** What a channel retains, for clients that return and readers that are slow. The newest frame is always kept. */
@@ -205,11 +206,12 @@ export function hubSettings(given: unknown): Settings {
 
 /**
  * The settings of a channel: its hub's under what was given.
+ * @param others the options that are not settings, such as a name: the caller checks them
  * @throws InvalidOptionError as `hubSettings`
  */
-export function channelSettings(given: unknown, hub: Settings): ChannelSettings {
+export function channelSettings(given: unknown, hub: Settings, ...others: string[]): ChannelSettings {
   const { log, lag, rewind, encode } = hub;
-  return settle(given, channelChecks, { log, lag, rewind, encode }, '');
+  return settle(given, channelChecks, { log, lag, rewind, encode }, '', others);
 }
 
 /**
@@ -221,34 +223,48 @@ export function checkDuration(value: unknown, name: string): number {
 }
 
 /**
- * Checks a bag of options that are read on the spot: `name` is the call's, `known` what it may hold.
+ * Checks a flag.
  * @throws InvalidOptionError
  */
-export function checkKnown(given: unknown, known: readonly string[], name: string): void {
-  if (typeof given !== 'object' || given === null) refuse(name, given, `an object with ${known.join(', ')}`);
+export function checkFlag(value: unknown, name: string): boolean {
+  if (typeof value !== 'boolean') refuse(name, value, 'true or false');
+  return value as boolean;
+}
+
+/**
+ * Checks that options are an object, and hold only what is known.
+ * @throws InvalidOptionError
+ */
+export function checkKnown(given: unknown, known: readonly string[], name = 'options'): void {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new InvalidOptionError(`The ${name} must be an object of ${known.join(', ')}, not ${show(given)}.`);
+  }
   for (const key in given) {
-    if (!known.includes(key)) unknown(key, known);
+    if (known.includes(key)) continue;
+    throw new InvalidOptionError(`There is no option ${show(key)}: the options are ${known.join(', ')}.`);
   }
 }
 
-function settle<T extends object>(given: unknown, checks: Checks<T>, inherited: T, prefix: string): T {
+function settle<T extends object>(
+  given: unknown,
+  checks: Checks<T>,
+  inherited: T,
+  prefix: string,
+  others: readonly string[] = [],
+): T {
   if (given === undefined) return inherited;
-  const known = Object.keys(checks);
-  checkKnown(given, known, prefix === '' ? 'options' : prefix.slice(0, -1));
+  checkKnown(
+    given,
+    [...others, ...Object.keys(checks)],
+    prefix === '' ? 'options' : `option ${prefix.slice(0, -1)}`,
+  );
 
   const settled = { ...inherited };
-  for (const [key, value] of Object.entries(given as object)) {
-    if (value === undefined) continue;
-    const name = key as keyof T;
-    settled[name] = checks[name](value, prefix + key, inherited[name]);
+  for (const key of Object.keys(checks) as (keyof T & string)[]) {
+    const value = (given as T)[key];
+    if (value !== undefined) settled[key] = checks[key](value, prefix + key, inherited[key]);
   }
   return Object.freeze(settled);
-}
-
-function unknown(key: string, known: readonly string[]): never {
-  throw new InvalidOptionError(
-    `There is no option ${JSON.stringify(key)}: the options are ${known.join(', ')}.`,
-  );
 }
 
 function refuse(name: string, value: unknown, remedy: string): never {
@@ -257,6 +273,5 @@ function refuse(name: string, value: unknown, remedy: string): never {
 
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 80));
-  if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
-  return typeof value === 'object' || typeof value === 'function' ? typeof value : String(value);
+  return inspect(value, { depth: 0, maxArrayLength: 4, breakLength: Infinity });
 }

@@ -109,7 +109,7 @@ export class Registration {
 
     const authorization = await this.#authorize(request, channelIds);
     if (authorization instanceof Refusal) return authorization;
-    await turnOf(request, response);
+    await turnOf(response);
     // Whatever was awaited, the client may have gone meanwhile, or another handler answered: nothing is left of it.
     if (!isAnswerable(request, response)) return undefined;
     return this.#admit(request, response, target, authorization);

@@ -74,20 +74,12 @@ export function answerHead(response: Response): void {
 
 /**
  * Waits until it is the response's turn on its connection: before that a pipelined response has no socket, its
- * callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2).
+ * callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2). If it goes first, this never
+ * resolves, and is collected with the response.
  */
-export async function turnOf(request: Request, response: Response): Promise<void> {
+export async function turnOf(response: Response): Promise<void> {
   if (isHttp2(response) || response.socket !== null) return;
-  const { socket } = request;
-  await new Promise<void>((resolve) => {
-    const settle = () => {
-      socket.off('close', settle);
-      response.off('socket', settle);
-      resolve();
-    };
-    socket.on('close', settle);
-    response.on('socket', settle);
-  });
+  await new Promise<void>((resolve) => response.once('socket', () => resolve()));
 }
 
 /** Sends the head and the first bytes. The response is answerable, and has its turn. */
@@ -189,6 +181,10 @@ class SocketStream implements Stream {
   }
 
   end(): void {
+    if (this.#isTakenOver) {
+      this.destroy();
+      return;
+    }
     this.#ended = true;
     this.#response.end();
     this.#socket.destroySoon();

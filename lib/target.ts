@@ -23,20 +23,14 @@ export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof M
   const segment = /^\/?([^/]*)\/?$/.exec(path)?.[1];
   if (segment === undefined) return ELSEWHERE;
 
-  const ids = new Set<string>();
-  const cursors: string[] = [];
-  try {
-    if (segment !== '') ids.add(decodeURIComponent(segment));
-    for (const [name, value] of parameters(query)) {
-      if (name === 'chan_id') ids.add(decodeForm(value));
-      if (name === 'last_event_id') cursors.push(decodeForm(value));
-    }
-  } catch {
-    return MALFORMED;
-  }
+  const parameters = parametersOf(query);
+  const named = parameters.filter(([name]) => name === 'chan_id').map(([, value]) => value);
+  const ids = new Set([...(segment === '' ? [] : [decoded(segment)]), ...named]);
+  if (ids.has(undefined)) return MALFORMED;
   // A browser that reconnects sets the header; the query is still that of its first request.
-  const header = request.headers['last-event-id'];
-  return { channelIds: [...ids], cursor: cursorOf((header as string | undefined) || cursors[0]) };
+  const header = request.headers['last-event-id'] as string | undefined;
+  const inQuery = parameters.find(([name]) => name === 'last_event_id') ?? ['', ''];
+  return { channelIds: [...ids] as string[], cursor: cursorOf(header || inQuery[1]) };
 }
 
 /** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
@@ -53,18 +47,23 @@ export function acceptsEventStream(accept: string | undefined): boolean {
 }
 
 function cursorOf(text: string | undefined): Target['cursor'] {
-  if (text === undefined || text === '') return undefined;
-  return parsePosition(text) ?? null;
+  if (text === '') return undefined;
+  return text === undefined ? null : (parsePosition(text) ?? null);
 }
 
-function* parameters(query: string): IterableIterator<[name: string, value: string]> {
-  for (const pair of query.split('&')) {
-    const equals = pair.indexOf('=');
-    yield equals === -1 ? [pair, ''] : [pair.slice(0, equals), pair.slice(equals + 1)];
-  }
+/** The parameters of a query; what is malformed is `undefined`. */
+function parametersOf(query: string): [name: string | undefined, value: string | undefined][] {
+  return query.split('&').map((pair) => {
+    const [name = '', ...value] = pair.replaceAll('+', ' ').split('=');
+    return [decoded(name), decoded(value.join('='))];
+  });
 }
 
 // Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
-function decodeForm(text: string): string {
-  return decodeURIComponent(text.replaceAll('+', ' '));
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
