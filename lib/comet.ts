@@ -66,8 +66,7 @@ export interface Comet {
   /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
-   * cut off. Resolves when every connection has closed.
-   * @throws InvalidOptionError
+   * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
    */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
@@ -114,7 +113,9 @@ class Hub {
       isQuiet: () => this.#roster.isEmpty && this.#retainsNothing(),
     });
     this.#suitSweep();
-    const wake = () => this.#sweep.start();
+    const wake = () => {
+      if (this.#closed === undefined) this.#sweep.start();
+    };
     this.#roster = new Roster(settings, this.#sequence, this.events, wake);
     this.channels = new Channels({
       settings,
@@ -177,11 +178,12 @@ class Hub {
     };
   }
 
-  close(options: { drain?: number | undefined } = {}): Promise<void> {
+  async close(options: { drain?: number | undefined } = {}): Promise<void> {
     checkKnown(options, ['drain']);
     const { drain = 3000 } = options;
-    this.#closed ??= this.#drain(checkDuration(drain, 'drain'));
-    return this.#closed;
+    checkDuration(drain, 'drain');
+    this.#closed ??= this.#drain(drain);
+    await this.#closed;
   }
 
   async #drain(drain: number): Promise<void> {

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { InvalidOptionError } from './errors.js';
 import type { FailureReason, Outcome } from './outcome.js';
 
 /**
@@ -51,14 +52,39 @@ export interface CometEvents {
   error: unknown;
 }
 
+// Every name, which the type above says once more: a name that is missing here, or not there, does not compile.
+const NAMES = Object.keys({
+  create: 0,
+  end: 0,
+  join: 0,
+  leave: 0,
+  overrun: 0,
+  refuse: 0,
+  write: 0,
+  outcome: 0,
+  activate: 0,
+  deactivate: 0,
+  close: 0,
+  error: 0,
+} satisfies Record<keyof CometEvents, 0>);
+
 type Handler<Name extends keyof CometEvents> = (event: CometEvents[Name]) => void;
 
 /** The events of one hub. Node's EventEmitter would let one handler that throws keep the event from the rest. */
 export class Events {
   readonly #handlers = new Map<keyof CometEvents, Set<Handler<never>>>();
 
-  /** Calls `handler` for each event of that name until the function that it returns is called. */
+  /**
+   * Calls `handler` for each event of that name until the function that it returns is called.
+   * @throws InvalidOptionError for a name that is none, or a handler that is no function
+   */
   on<Name extends keyof CometEvents>(name: Name, handler: Handler<Name>): () => void {
+    if (!NAMES.includes(name)) {
+      throw new InvalidOptionError(`There is no event ${inspect(name)}: the events are ${NAMES.join(', ')}.`);
+    }
+    if (typeof handler !== 'function') {
+      throw new InvalidOptionError(`The handler of ${name} must be a function, not ${inspect(handler)}.`);
+    }
     const handlers = this.#handlers.get(name) ?? new Set();
     this.#handlers.set(name, handlers);
     // Wrapped, so that the same function may be given twice and each switch turns off its own.

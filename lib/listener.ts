@@ -188,7 +188,7 @@ export class Listener implements Reader, StreamOwner {
       return;
     }
     const newest = feed.log.newest?.seq ?? feed.log.floor + 1;
-    feed.countOnce('overrun', this, this.standing(feed), newest - 1);
+    feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), newest - 1);
     this.#skips ??= new Map();
     this.#skips.set(feed, newest - 1);
   }

@@ -2,13 +2,16 @@ import type { IncomingMessage } from 'node:http';
 import { inspect } from 'node:util';
 import { InvalidOptionError } from './errors.js';
 
-/** What a channel retains, for clients that return and readers that are slow. The newest frame is always kept. */
+/**
+ * What a channel retains, for clients that return and readers that are slow. The newest frame is kept whatever its
+ * size, until it is too old.
+ */
 export interface LogOptions {
   /** Frames at most; 1 or more. Default 1000. */
   frames?: number | undefined;
   /** Bytes of encoded frames at most. Default 1 MiB. */
   bytes?: number | undefined;
-  /** Milliseconds at most, or `null` for no bound by age. Default 5 minutes. */
+  /** Milliseconds at most, give or take a second, or `null` for no bound by age. Default 5 minutes. */
   age?: number | null | undefined;
 }
 
@@ -42,7 +45,8 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   maxVirtualChannels?: number | null | undefined;
   /**
    * May this request listen to these channels, all of them? Asked before it is known to the client whether any
-   * of them exists. `false` is answered by 403, an error by its `status` (400 to 599). Default: everyone may.
+   * of them exists. `false` is answered by 403, an error by its `status` (400 to 599) and its `headers`. An error
+   * without a status goes to Express's error handler. Default: everyone may.
    */
   authorize?:
     | ((request: Request, channelIds: readonly string[]) => Authorization | Promise<Authorization>)

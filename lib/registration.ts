@@ -67,11 +67,7 @@ export class Registration {
         return;
       }
       this.#door.roster.events.fail(error);
-      const refusal = new Refusal(
-        500,
-        'INTERNAL',
-        'The server failed to decide whether to let the request in.',
-      );
+      const refusal = new Refusal(500, 'INTERNAL', 'It could not be decided whether you may listen to this.');
       this.#refuse(request, response, refusal, channelIdsOf(target));
     }
   }
@@ -90,27 +86,18 @@ export class Registration {
     if (target === MALFORMED) return new Refusal(400, 'MALFORMED', 'The percent-encoding is malformed.');
 
     const { channelIds } = target;
-    if (channelIds.length === 0)
-      return new Refusal(400, 'NO_CHANNEL', 'Name a channel: /ID, or ?chan_id=ID.');
-    if (!channelIds.every(isChannelName)) {
-      return new Refusal(
-        400,
-        'INVALID_CHANNEL_NAME',
-        'A chan_id has 1 to 256 units and no control characters.',
-      );
-    }
-    if (channelIds.length > settings.channelsPerStream) {
-      const message = `A stream carries ${settings.channelsPerStream} channels at most: open several.`;
-      return new Refusal(400, 'TOO_MANY_CHANNELS', message);
-    }
+    const refusal = refusalOf(channelIds, settings.channelsPerStream);
+    if (refusal !== undefined) return refusal;
     if (!acceptsEventStream(request.headers.accept)) {
       return new Refusal(406, 'NOT_ACCEPTABLE', 'A channel can be had as text/event-stream.');
     }
 
+    // Before authorize is asked: what a client pipelines behind an open stream must cost nothing but its bytes.
+    await turnOf(response);
+    if (!isAnswerable(request, response)) return undefined;
     const authorization = await this.#authorize(request, channelIds);
     if (authorization instanceof Refusal) return authorization;
-    await turnOf(response);
-    // Whatever was awaited, the client may have gone meanwhile, or another handler answered: nothing is left of it.
+    // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
     if (!isAnswerable(request, response)) return undefined;
     return this.#admit(request, response, target, authorization);
   }
@@ -140,23 +127,19 @@ export class Registration {
   /** Returns when the authorization ends, in milliseconds of `Date.now()`. */
   async #authorize(request: Request, channelIds: readonly string[]): Promise<number | Refusal> {
     const { authorize } = this.#door.roster.settings;
-    const forbidden = (status: number) => new Refusal(status, 'FORBIDDEN', 'You may not listen to this.');
+    const forbidden = new Refusal(403, 'FORBIDDEN', 'You may not listen to this.');
     let authorization: unknown;
     try {
-      authorization = await authorize(request as never, channelIds);
+      authorization = await authorize(request as never, [...channelIds]);
     } catch (error) {
-      const status = (error as { status?: unknown } | null | undefined)?.status;
-      if (Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599) {
-        return forbidden(status as number);
-      }
-      throw error;
+      return refusalBy(error);
     }
     if (authorization === true) return Infinity;
-    if (authorization === false) return forbidden(403);
+    if (authorization === false) return forbidden;
     // Anything else, such as a forgotten return, lets nobody in.
     const expires = (authorization as { expires?: unknown } | null | undefined)?.expires;
     if (!(expires instanceof Date) || Number.isNaN(expires.getTime())) throw new InvalidAuthorizationError();
-    return expires.getTime() > Date.now() ? expires.getTime() : forbidden(403);
+    return expires.getTime() > Date.now() ? expires.getTime() : forbidden;
   }
 
   #clientOf(request: Request): string | undefined {
@@ -189,8 +172,27 @@ export class Registration {
   }
 }
 
+function refusalOf(channelIds: readonly string[], limit: number): Refusal | undefined {
+  if (channelIds.length === 0) return new Refusal(400, 'NO_CHANNEL', 'Name a channel: /ID, or ?chan_id=ID.');
+  if (!channelIds.every(isChannelName)) {
+    return new Refusal(400, 'INVALID_CHANNEL_NAME', 'A chan_id has 1 to 256 units, none of them a control.');
+  }
+  if (channelIds.length <= limit) return undefined;
+  return new Refusal(400, 'TOO_MANY_CHANNELS', `A stream carries ${limit} channels at most: open several.`);
+}
+
 function channelIdsOf(target: ReturnType<typeof targetOf>): readonly string[] {
   return typeof target === 'symbol' ? [] : target.channelIds;
+}
+
+/** What an error of `authorize` refuses by: its `status` and `headers`, as `http-errors` and Express have them. */
+function refusalBy(error: unknown): Refusal {
+  const { status, headers } = (error ?? {}) as {
+    status?: unknown;
+    headers?: Readonly<Record<string, string>>;
+  };
+  if (!Number.isInteger(status) || (status as number) < 400 || (status as number) > 599) throw error;
+  return new Refusal(status as number, 'FORBIDDEN', 'You may not listen to this.', headers);
 }
 
 function unavailable(): Refusal {

@@ -127,7 +127,7 @@ function isDirect(response: ServerResponse): boolean {
 }
 
 function isEncoded(response: Response): boolean {
-  return response.hasHeader('Content-Encoding');
+  return (response.getHeader('Content-Encoding') ?? 'identity') !== 'identity';
 }
 
 /** What Node's `end` of a connection comes to: nothing may be written to it any more. */

@@ -280,6 +280,26 @@ describe('A reader that falls off the log', () => {
     expect(await news.send('live again')).to.deep.equal(delivered(1));
   });
 
+  it('is not counted for what it jumped over, where that was written before it came', async () => {
+    const { push, server, news, client, flood } = await stalled({
+      log: { frames: 2, bytes: 64 * MiB },
+      lag: 'latest',
+    });
+    const early = news.send('written to one');
+    // Comes back with a cursor, and is blocked by what it missed.
+    const joined = told((on) => push.on('join', on));
+    const cursor = `${push.inspect().epoch}-0`;
+    const back = await RawClient.get(server.port, '/news', { 'Last-Event-ID': cursor });
+    await joined;
+    const overrun = told((on) => push.on('overrun', on));
+    for (const data of ['3', '4', '5']) news.write(data);
+    await overrun;
+    await back.reset();
+    client.read();
+    expect(await flood).to.deep.equal(delivered(1));
+    expect(await early).to.deep.equal(failed('overrun'));
+  });
+
   it('is counted once for what it jumped over, while others have yet to be counted', async () => {
     const { push, server, news, client, flood } = await stalled({
       log: { frames: 2, bytes: 64 * MiB },

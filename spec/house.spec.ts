@@ -1,0 +1,173 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { join, posix } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+
+const LIB = fileURLToPath(new URL('../lib/', import.meta.url));
+
+// The rooms of the house, the highest first: a room knows those below it, and none above it.
+const ROOMS = [
+  ...['index', 'comet', 'registration', 'target', 'sweep', 'roster', 'channels', 'channel', 'listener'],
+  ...['stream', 'flush', 'slices', 'feed', 'payload', 'log', 'frame', 'position', 'events', 'outcome'],
+  ...['options', 'errors'],
+];
+
+interface Import {
+  readonly from: string;
+  readonly isType: boolean;
+}
+
+interface Room {
+  readonly name: string;
+  readonly code: string;
+  /** What stands in its string and template literals. */
+  readonly literals: readonly string[];
+  readonly imports: readonly Import[];
+}
+
+// A comment, a string, a template (with no other within it), or a regular expression, which no operand precedes.
+const TOKEN = new RegExp(
+  [
+    /\/\/[^\n]*|\/\*.*?\*\//,
+    /'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/,
+    /(?<=[(,=>:[!&|?{};]\s*|\breturn\s+)\/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\[\n])+\/[a-z]*/,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'gs',
+);
+const IMPORT =
+  /\b(?:import\s*\(|(?:import|export)(?<type>\s+type)?\b(?:[^'";()=]*\bfrom)?)\s*(?<quoted>'[^']*'|"[^"]*")/g;
+
+function parse(name: string, source: string): Room {
+  const literals: string[] = [];
+  const code = source.replace(TOKEN, (token) => {
+    if (token.startsWith('//') || token.startsWith('/*')) return ' ';
+    if (!token.startsWith('/')) literals.push(token.slice(1, -1));
+    return token;
+  });
+  const imports = Array.from(code.matchAll(IMPORT), ({ groups = {} }) => ({
+    from: groups.quoted?.slice(1, -1) ?? '',
+    isType: groups.type !== undefined,
+  }));
+  return { name, code, literals, imports };
+}
+
+function rooms(): Room[] {
+  const files = readdirSync(LIB, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.ts'),
+  );
+  return files.map((file) =>
+    parse(file.replaceAll('\\', '/').slice(0, -'.ts'.length), readFileSync(join(LIB, file), 'utf8')),
+  );
+}
+
+/** The room that a relative import leads to. */
+function roomOf(from: string, name: string): string {
+  return posix.join(posix.dirname(name), from).replace(/\.js$/, '');
+}
+
+describe('The house', () => {
+  const house = rooms();
+
+  it('has a place for every room', () => {
+    for (const { name } of house) {
+      expect(ROOMS, `lib/${name}.ts has no place: put it into ROOMS, above all that it imports`).to.include(
+        name,
+      );
+    }
+    expect(house.map(({ name }) => name)).to.have.members(ROOMS);
+  });
+
+  for (const { name, imports } of house) {
+    it(`has the imports of ${name} point down`, () => {
+      for (const { from } of imports.filter((each) => each.from.startsWith('.'))) {
+        const to = roomOf(from, name);
+        expect(ROOMS.indexOf(to), `lib/${name}.ts imports ${from}, which is not below it`).to.be.above(
+          ROOMS.indexOf(name),
+        );
+      }
+    });
+  }
+
+  it('touches a socket in stream only; elsewhere node:http is there for its types', () => {
+    for (const { name, imports } of house) {
+      if (name === 'stream') continue;
+      for (const { from, isType } of imports) {
+        expect(from, `lib/${name}.ts`).not.to.match(/^node:(net|tls|http2|https)$/);
+        if (from === 'node:http') expect(isType, `lib/${name}.ts imports node:http for more`).to.equal(true);
+      }
+    }
+  });
+
+  it('knows the grammar of an event stream in frame only', () => {
+    const grammar = /(^|\\n|\n|\\r)(data|event|id|retry):|^:(ok|\\n)/;
+    for (const { name, literals } of house) {
+      const fields = literals.filter((literal) => grammar.test(literal));
+      if (name === 'frame') expect(fields).not.to.deep.equal([]);
+      else expect(fields, `lib/${name}.ts`).to.deep.equal([]);
+    }
+  });
+
+  it('needs uuid and Node, and nothing else', () => {
+    const foreign = house.flatMap(({ name, imports }) =>
+      imports.filter(({ from }) => !from.startsWith('.')).map(({ from }) => [name, from] as const),
+    );
+    for (const [name, from] of foreign) {
+      const isBuiltin = from.startsWith('node:') && builtinModules.includes(from.slice('node:'.length));
+      expect(isBuiltin || from === 'uuid', `lib/${name}.ts imports ${from}`).to.equal(true);
+    }
+    expect(foreign.map(([, from]) => from)).to.include('uuid');
+  });
+
+  it('has no import that is not seen: none by require, none whose name is computed', () => {
+    for (const { name, code } of house) {
+      expect(code, `lib/${name}.ts`).not.to.match(
+        /\brequire\s*\(|\bimport\s*\(\s*[^'"\s]|\/\/\/\s*<reference/,
+      );
+    }
+  });
+});
+
+describe('The reader of the house', () => {
+  it('finds every form of import, and none in a comment', () => {
+    const { imports } = parse(
+      'x',
+      `import './a.js'; // import './no.js'
+      import type { A } from './b.js';
+      import { type B, c } from "./c.js";
+      import {
+        d,
+      } from './d.js';
+      export { e } from './e.js';
+      export * from './f.js';
+      export type { G } from './g.js';
+      /* export { no } from './no.js'; */
+      const h = await import('./h.js');
+      type I = import('./i.js').I;
+      export const from = 'x'; export const y = Array.from('x');`,
+    );
+    expect(imports.map(({ from, isType }) => `${from}${isType ? ' type' : ''}`)).to.deep.equal([
+      ...['./a.js', './b.js type', './c.js', './d.js', './e.js', './f.js', './g.js type', './h.js', './i.js'],
+    ]);
+  });
+
+  it('finds every literal, and none in a comment or a regular expression', () => {
+    const source = [
+      `const a = 'data: '; // 'no'`,
+      'const b = `event: x`; /* "no" */',
+      String.raw`const c = "it's \"x\""; x(/['"]\/\//g, 'd');`,
+      `const e = a / 2 / 'f'.length;`,
+    ];
+    expect(parse('x', source.join('\n')).literals).to.deep.equal([
+      ...['data: ', 'event: x', String.raw`it's \"x\"`, 'd', 'f'],
+    ]);
+  });
+
+  it('knows where a relative import leads', () => {
+    expect(roomOf('./log.js', 'feed')).to.equal('log');
+    expect(roomOf('../backplane.js', 'backplanes/redis')).to.equal('backplane');
+    expect(roomOf('./lua.js', 'backplanes/redis')).to.equal('backplanes/lua');
+  });
+});
