@@ -5,6 +5,7 @@ import { HubClosedError } from './errors.js';
 import { type CometEvents, Events } from './events.js';
 import { Flush } from './flush.js';
 import { drawn, type ListenerSnapshot } from './listener.js';
+import { Lookout } from './lookout.js';
 import {
   type CometOptions,
   checkDuration,
@@ -101,6 +102,7 @@ class Hub {
   readonly #flush = new Flush(this.#sequence);
   readonly #roster: Roster;
   readonly #sweep: Sweep;
+  readonly #lookout: Lookout;
   #timeout: number | null;
   #activated = true;
   #closed: Promise<void> | undefined;
@@ -117,6 +119,7 @@ class Hub {
       if (this.#closed === undefined) this.#sweep.start();
     };
     this.#roster = new Roster(settings, this.#sequence, this.events, wake);
+    this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
     this.channels = new Channels({
       settings,
       sequence: this.#sequence,
@@ -199,6 +202,7 @@ class Hub {
   }
 
   *#pass(elapsed: number): Generator<void> {
+    this.#lookout.tick(elapsed);
     const now = Date.now();
     for (const listener of this.#roster.everyone()) {
       listener.tick(elapsed, now);
@@ -216,8 +220,8 @@ class Hub {
   }
 
   #suitSweep(): void {
-    const { heartbeat, stall, lifetime, log } = this.#settings;
-    this.#sweep.suit([heartbeat, stall, lifetime, log.age, this.#timeout]);
+    const { heartbeat, stall, vanish, lifetime, log } = this.#settings;
+    this.#sweep.suit([heartbeat, stall, vanish, lifetime, log.age, this.#timeout]);
   }
 }
 

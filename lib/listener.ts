@@ -141,6 +141,10 @@ export class Listener implements Reader, StreamOwner {
     return this.#group.feeds.map((feed) => feed.chanId);
   }
 
+  get connection(): string {
+    return this.#stream.connection;
+  }
+
   /** What `push.inspect({ streams: true })` says of it. */
   inspect(): ListenerSnapshot {
     const { epoch } = this.#hall.sequence;
@@ -369,7 +373,7 @@ export function drawn([min, max]: readonly [number, number]): number {
 
 interface Start {
   position: number;
-  skips: Map<Feed, number> | undefined;
+  skips: Map<Feed, number>;
   recovered: boolean;
 }
 
@@ -378,15 +382,21 @@ function startOf(
   cursor: Position | null | undefined,
   { epoch, head }: Sequence,
 ): Start {
-  if (cursor === undefined) return startOfNewcomer(feeds, head);
-  const recovered =
-    cursor?.epoch === epoch && cursor.seq <= head && feeds.every(({ log }) => cursor.seq >= log.floor);
-  return { position: recovered ? cursor.seq : head, skips: undefined, recovered };
+  if (cursor === undefined) return startOfNewcomer(feeds, head, true);
+  if (cursor === null || cursor.epoch !== epoch || cursor.seq > head)
+    return startOfNewcomer(feeds, head, false);
+
+  const { seq } = cursor;
+  const fallen = feeds.filter(({ log }) => seq < log.floor);
+  if (fallen.some(({ lag }) => lag === 'close')) return startOfNewcomer(feeds, head, false);
+  // As a slow listener on such a channel does while its stream is open: it jumps to the newest.
+  const skips = new Map(fallen.map((feed) => [feed, feed.log.before(1) ?? head]));
+  return { position: seq, skips, recovered: true };
 }
 
-function startOfNewcomer(feeds: readonly Feed[], head: number): Start {
+function startOfNewcomer(feeds: readonly Feed[], head: number, recovered: boolean): Start {
   const starts = new Map(feeds.map((feed) => [feed, feed.log.before(feed.rewind) ?? head]));
-  return { position: Math.min(...starts.values()), skips: starts, recovered: true };
+  return { position: Math.min(...starts.values()), skips: starts, recovered };
 }
 
 function endOfLife(lifetime: number | null): number {
@@ -399,6 +409,7 @@ function failureOf(reason: LeaveReason): FailureReason {
     case 'overrun':
     case 'stalled':
     case 'deactivated':
+    case 'vanished':
       return reason;
     default:
       return 'closed';

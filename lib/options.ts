@@ -57,6 +57,11 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   retry?: readonly [min: number, max: number] | undefined;
   /** A stream that stays blocked for so long is closed: it bounds every outcome. Default 30 s. */
   stall?: number | undefined;
+  /**
+   * A client that acknowledged nothing for so long, although bytes wait for it, has vanished without a word; its stream
+   * is closed. Told by Linux only: elsewhere bound a stream's `lifetime`. `null` for never. Default 60 s.
+   */
+  vanish?: number | null | undefined;
   /** A stream on which no event was written for so long is closed; `null` for never. Default `null`. */
   timeout?: number | null | undefined;
   /** The oldest that a stream may get; each ends in the last fifth of it. `null` for no bound. Default `null`. */
@@ -93,6 +98,7 @@ export interface Settings extends ChannelSettings {
   readonly heartbeat: number | null;
   readonly retry: readonly [min: number, max: number];
   readonly stall: number;
+  readonly vanish: number | null;
   readonly timeout: number | null;
   readonly lifetime: number | null;
   readonly channelsPerStream: number;
@@ -170,6 +176,7 @@ const hubChecks: Checks<Settings> = {
   heartbeat: orNull(milliseconds),
   retry: range,
   stall: milliseconds,
+  vanish: orNull(milliseconds),
   timeout: orNull(milliseconds),
   lifetime: orNull(milliseconds),
   channelsPerStream: count('channels'),
@@ -190,6 +197,7 @@ const defaults: Settings = {
   heartbeat: 15_000,
   retry: [2000, 4000],
   stall: 30_000,
+  vanish: 60_000,
   timeout: null,
   lifetime: null,
   channelsPerStream: 100,

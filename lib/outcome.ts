@@ -1,9 +1,16 @@
 /**
  * Why a write failed on a stream: it ended first (`closed`), broke (`error`), fell off the log (`overrun`),
- * stayed blocked for too long (`stalled`), was closed by `deactivate()` (`deactivated`), or the backplane never
- * accepted the write (`backplane`).
+ * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), was closed by
+ * `deactivate()` (`deactivated`), or the backplane never accepted the write (`backplane`).
  */
-export type FailureReason = 'closed' | 'error' | 'overrun' | 'stalled' | 'deactivated' | 'backplane';
+export type FailureReason =
+  | 'closed'
+  | 'error'
+  | 'overrun'
+  | 'stalled'
+  | 'vanished'
+  | 'deactivated'
+  | 'backplane';
 
 /**
  * What became of one write. `listeners` are the streams that were registered when it was made, and

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Transport } from './events.js';
+import { connectionKey } from './kernel.js';
 import type { Payload } from './payload.js';
 
 /** A request of `node:http`, of Express, or of the compatibility layer of `node:http2`. */
@@ -29,6 +30,8 @@ export interface Stream {
   readonly transport: Transport;
   /** Whether bytes vanish into a compressor on their way, so that what was taken may not have been sent. */
   readonly opaque: boolean;
+  /** Which connection it is on, as `connectionKey` has it. */
+  readonly connection: string;
   /** Writes, unless the last write is still pending: that is for the owner to know. */
   write(payload: Payload): Written;
   /** Ends the response and the connection, after what was written. */
@@ -136,6 +139,10 @@ function faultOf(socket: Socket): 'closed' | 'error' | undefined {
   return socket.destroyed || !socket.writable ? 'closed' : undefined;
 }
 
+function keyOf({ localPort = 0, remoteAddress = '', remotePort = 0 }: Socket): string {
+  return connectionKey(localPort, remoteAddress, remotePort);
+}
+
 const STREAM = Symbol('the stream on this socket');
 type StreamSocket = Socket & { [STREAM]?: SocketStream };
 
@@ -178,6 +185,10 @@ class SocketStream implements Stream {
     if (this.#isTakenOver) return 'closed';
     this.#socket.write(payload.chunk);
     return this.#look();
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
   }
 
   end(): void {
@@ -265,6 +276,10 @@ class ResponseStream implements Stream {
     }
     // A compressor's callbacks never come, so there is nothing to wait for but its own buffer.
     return this.opaque && more ? 'taken' : 'pending';
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
   }
 
   end(): void {

@@ -162,6 +162,7 @@ describe('The options of comet()', () => {
       heartbeat: 15_000,
       retry: [2000, 4000],
       stall: 30_000,
+      vanish: 60_000,
       timeout: null,
       lifetime: null,
       channelsPerStream: 100,

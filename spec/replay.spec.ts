@@ -148,6 +148,35 @@ describe('A client that returns', () => {
   }
 });
 
+describe('A client that returns to several channels', () => {
+  it("is recovered although a channel with lag: 'latest' went on without it: it gets the newest of that", async () => {
+    const { push, server } = await hub();
+    const chat = push.channels.create({ name: 'chat' });
+    const price = push.channels.create({ name: 'price', lag: 'latest', log: { frames: 1 } });
+    const url = `${server.url}?chan_id=chat&chan_id=price`;
+    const client = await EventClient.open(url);
+    const gone = told((on) => push.on('leave', on));
+    client.close();
+    await gone;
+    price.write('price 1');
+    chat.write('missed');
+    price.write('price 2');
+    price.write('price 3');
+    const back = await EventClient.open(url, returning(client));
+    chat.write('live');
+    expect(back.opening.recovered).to.equal(true);
+    expect(await back.heard(3)).to.deep.equal(['missed', 'price 3', 'live']);
+  });
+
+  it('is a newcomer after a gap, and gets what a channel rewinds', async () => {
+    const { push, server } = await hub();
+    push.channels.create({ name: 'price', rewind: 1 }).write('price 1');
+    const back = await EventClient.open(`${server.url}/price`, { 'Last-Event-ID': '0123456789ab-7' });
+    expect(back.opening.recovered).to.equal(false);
+    expect(await back.heard(1)).to.deep.equal(['price 1']);
+  });
+});
+
 describe('A newcomer', () => {
   it('starts at the head', async () => {
     const { news, url } = await left();
