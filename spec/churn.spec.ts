@@ -4,12 +4,13 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { EventClient, RawClient, request } from './support/client.js';
+import { SCALE } from './support/scale.js';
 import { cleanup, hub, type TestServer } from './support/server.js';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-const CLIENTS = 20_000;
+const CLIENTS = 20_000 * SCALE;
 const AT_A_TIME = 100;
 // Of this process, which holds the clients too: what a run of this size leaves when nothing is kept, and more
 // than 20,000 of the smallest objects would come to.
@@ -50,7 +51,7 @@ const visits: readonly Visit[] = [
 
 describe('Clients that come and go', () => {
   it(`leave nothing behind, ${CLIENTS} of them`, async function () {
-    this.timeout(60_000);
+    this.timeout(60_000 * SCALE);
     const { push, server } = await hub();
     push.channels.create({ name: 'news' });
     await EventClient.open(`${server.url}/news`).then((client) => client.close());

@@ -20,6 +20,7 @@ import {
   InvalidEventNameError,
 } from '../lib/index.js';
 import { type ReceivedEvent, StrictParser } from './support/parser.js';
+import { SCALE } from './support/scale.js';
 import { hub } from './support/server.js';
 
 const EPOCH = '9f3ac1';
@@ -164,11 +165,11 @@ describe('A frame', () => {
         expect(comments).to.deep.equal(Array(heartbeats).fill(''));
         expect([...retries, ...faults]).to.deep.equal([]);
       }),
-      { numRuns: 5300 },
+      { numRuns: 5300 * SCALE },
     );
-    expect(generated - refused).to.be.at.least(100_000);
+    expect(generated - refused).to.be.at.least(100_000 * SCALE);
     expect(refused).to.be.at.least(1000);
-  }).timeout(60_000);
+  }).timeout(60_000 * SCALE);
 
   it('says its id, its name and its data, each as a field with a space', () => {
     const position = { epoch: EPOCH, seq: 1026 };

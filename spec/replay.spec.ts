@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import type { Channel, Comet, CometOptions } from '../lib/index.js';
 import { EventClient, RawClient, told } from './support/client.js';
 import { Random } from './support/random.js';
+import { SCALE } from './support/scale.js';
 import { hub } from './support/server.js';
 
 const returning = (client: EventClient): Record<string, string> => ({ 'Last-Event-ID': client.lastEventId });
@@ -291,7 +292,7 @@ describe('A fan-out in slices', () => {
 // What a client was told must be what was written on its channels after the position where its stream starts:
 // no loss, no double, no reorder; and a gap is announced exactly when there is one.
 describe('Generated interleavings of writes, joins, leaves, returns, ends and trims', () => {
-  const RUNS = 200;
+  const RUNS = 200 * SCALE;
   const STEPS = 25;
   const RETAINED = 4;
   const NAMES = ['a', 'b', 'c'] as const;
@@ -301,7 +302,8 @@ describe('Generated interleavings of writes, joins, leaves, returns, ends and tr
     name: string;
   }
 
-  it(`are ${RUNS} times without loss, double, reorder or a silent gap`, async () => {
+  it(`are ${RUNS} times without loss, double, reorder or a silent gap`, async function () {
+    this.timeout(20_000 * SCALE);
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
     for (let run = 0; run < RUNS; run += 1) {
       const { push, server } = await hub({ log: { frames: RETAINED } });

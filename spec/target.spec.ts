@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from '../lib/target.js';
+import { SCALE } from './support/scale.js';
 
 const CURSOR = { epoch: '9f3ac1', seq: 1024 };
 
@@ -108,7 +109,7 @@ describe('The channels of a request', () => {
         const query = new URLSearchParams(others.map((id): [string, string] => ['chan_id', id]));
         expect(ids(`/${encodeURIComponent(first)}?${query}`)).to.deep.equal(expected);
       }),
-      { numRuns: 1000 },
+      { numRuns: 1000 * SCALE },
     );
   });
 });
