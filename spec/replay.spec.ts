@@ -313,6 +313,8 @@ describe('Generated interleavings of writes, joins, leaves, returns, ends and tr
         throw new Error(`SEED=${seed + run} makes it fail again.`, { cause: error });
       }
       await server.close();
+      // Here, and not after the test: the clocks of thousands of hubs would slow it down.
+      await push.close();
     }
   });
 
