@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { InvalidOptionError } from './errors.js';
 import type { FailureReason, Outcome } from './outcome.js';
@@ -66,7 +67,10 @@ const NAMES = Object.keys({
   deactivate: 0,
   close: 0,
   error: 0,
-} satisfies Record<keyof CometEvents, 0>);
+} satisfies Record<keyof CometEvents, 0>) as (keyof CometEvents)[];
+
+// For tools that watch a process and know no hub: `express-comet:join` and so on, as `on()` tells it.
+const DIAGNOSTICS = new Map(NAMES.map((name) => [name, channel(`express-comet:${name}`)]));
 
 type Handler<Name extends keyof CometEvents> = (event: CometEvents[Name]) => void;
 
@@ -97,6 +101,10 @@ export class Events {
 
   /** Whether anyone listens: what nobody hears need not be put together. */
   has(name: keyof CometEvents): boolean {
+    return this.#isHandled(name) || DIAGNOSTICS.get(name)?.hasSubscribers === true;
+  }
+
+  #isHandled(name: keyof CometEvents): boolean {
     return (this.#handlers.get(name)?.size ?? 0) > 0;
   }
 
@@ -106,6 +114,8 @@ export class Events {
       const call = () => (handler as Handler<Name>)(event);
       queueMicrotask(name === 'error' ? call : () => this.guard(call));
     }
+    const diagnostics = DIAGNOSTICS.get(name);
+    if (diagnostics?.hasSubscribers) queueMicrotask(() => diagnostics.publish(event));
   }
 
   /** Calls code of the user's, and tells what it throws. */
@@ -119,10 +129,8 @@ export class Events {
 
   /** Tells that code of the user's threw. */
   fail(error: unknown): void {
-    if (this.has('error')) {
-      this.emit('error', error);
-      return;
-    }
+    this.emit('error', error);
+    if (this.#isHandled('error')) return;
     const { message, stack } = error instanceof Error ? error : new Error(inspect(error));
     process.emitWarning(message, { type: 'CometWarning', detail: stack ?? '' });
   }
