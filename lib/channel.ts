@@ -102,7 +102,8 @@ export class Channel<Data = unknown> {
   /**
    * Sends an event as `write` does, and tells what became of it. Rejects with what `write` throws.
    *
-   * The outcome settles once, within the hub's `stall`, and never before this turn of the event loop has ended.
+   * The outcome settles once, when each listener has taken the event, or fallen off the log, or stayed blocked for the
+   * hub's `stall`; and never inside this call.
    */
   async send(data: Data, options: SendOptions = {}): Promise<Outcome> {
     checkKnown(options, ['event']);

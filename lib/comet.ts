@@ -118,7 +118,7 @@ class Hub {
     const wake = () => {
       if (this.#closed === undefined) this.#sweep.start();
     };
-    this.#roster = new Roster(settings, this.#sequence, this.events, wake);
+    this.#roster = new Roster(settings, this.#sequence, this.#flush, this.events, wake);
     this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
     this.channels = new Channels({
       settings,

@@ -89,6 +89,15 @@ export class FrameTooLargeError extends CometError {
   }
 }
 
+/** What `client` returned is no string, so that a limit on each client could not be kept; the request was refused. */
+export class InvalidClientError extends CometError {
+  readonly code = 'INVALID_CLIENT';
+
+  constructor() {
+    super('client must return a string, and no promise: give those who have no name one of their own.');
+  }
+}
+
 /** What `authorize` returned is neither a boolean nor `{ expires: Date }`; the request was refused. */
 export class InvalidAuthorizationError extends CometError {
   readonly code = 'INVALID_AUTHORIZATION';

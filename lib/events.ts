@@ -110,18 +110,20 @@ export class Events {
 
   /** Tells the handlers as microtasks: none of them can re-enter the write or the flush that it hears of. */
   emit<Name extends keyof CometEvents>(name: Name, event: CometEvents[Name]): void {
-    for (const handler of this.#handlers.get(name) ?? []) {
-      const call = () => (handler as Handler<Name>)(event);
+    const handlers = this.#handlers.get(name) ?? new Set();
+    for (const handler of handlers) {
+      const call = () => (handlers.has(handler) ? (handler as Handler<Name>)(event) : undefined);
       queueMicrotask(name === 'error' ? call : () => this.guard(call));
     }
     const diagnostics = DIAGNOSTICS.get(name);
     if (diagnostics?.hasSubscribers) queueMicrotask(() => diagnostics.publish(event));
   }
 
-  /** Calls code of the user's, and tells what it throws. */
-  guard(call: () => void): void {
+  /** Calls code of the user's, and tells what it throws, or its promise rejects with. */
+  guard(call: () => unknown): void {
     try {
-      call();
+      const result = call();
+      if (result instanceof Promise) result.catch((error: unknown) => this.fail(error));
     } catch (error) {
       this.fail(error);
     }

@@ -114,8 +114,11 @@ export class Feed {
   #settleIfComplete(tally: Tally): void {
     if (!tally.complete) return;
     this.#open.delete(tally);
-    // Never inside the write that asked for it.
-    queueMicrotask(() => tally.settled(tally.outcome));
+    const settle = () => tally.settled(tally.outcome);
+    // Never inside the write that asked for it; and where nobody listens, so that a loop that awaits its writes lets the
+    // event loop go round, and somebody in.
+    if (tally.listeners === 0) setImmediate(settle);
+    else queueMicrotask(settle);
   }
 }
 

@@ -16,7 +16,7 @@ export class Flush implements Iterator<void> {
   readonly #sequence: Sequence;
   readonly #dirty = new Set<Feed>();
   #pass: Iterator<void, void> | undefined;
-  #running = false;
+  #held = false;
   #scheduled = false;
 
   constructor(sequence: Sequence) {
@@ -26,7 +26,8 @@ export class Flush implements Iterator<void> {
   /** Appends a frame to a feed's log. It goes out at the end of this turn. */
   append(feed: Feed, frame: Frame): void {
     feed.log.append(frame);
-    if (feed.listeners > 0) this.#mark(feed);
+    // While a pass is under way its feeds must stay as they were when it began, whoever has left meanwhile.
+    if (feed.listeners > 0 || this.#pass !== undefined) this.#mark(feed);
     else feed.flushed = frame.seq;
     this.trim(feed, frame.at);
   }
@@ -61,16 +62,31 @@ export class Flush implements Iterator<void> {
   /** One step of the pass that is under way, or of a new one. */
   next(): IteratorResult<void, void> {
     this.#pass ??= this.#deliver();
-    this.#running = true;
-    const step = this.#pass.next();
-    this.#running = false;
-    if (step.done) this.#pass = undefined;
-    return step;
+    const release = this.hold();
+    try {
+      const step = this.#pass.next();
+      if (step.done) this.#pass = undefined;
+      return step;
+    } finally {
+      release();
+    }
   }
 
-  /** Runs the pass to its end at once. Returns false where that can't be: inside the pass itself. */
+  /**
+   * Nothing is flushed at once until the function that it returns is called: a write to a stream may be on the stack,
+   * and what wraps it may write to a channel.
+   */
+  hold(): () => void {
+    const held = this.#held;
+    this.#held = true;
+    return () => {
+      this.#held = held;
+    };
+  }
+
+  /** Runs the pass to its end at once. Returns false where that can't be. */
   #complete(): boolean {
-    if (this.#running) return false;
+    if (this.#held) return false;
     while (!this.next().done);
     return true;
   }

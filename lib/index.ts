@@ -8,6 +8,7 @@ export {
   HubClosedError,
   InvalidAuthorizationError,
   InvalidChannelNameError,
+  InvalidClientError,
   InvalidDataError,
   InvalidEventNameError,
   InvalidOptionError,

@@ -1,6 +1,7 @@
 import { v4 as uuid } from 'uuid';
 import type { Events, LeaveReason, Transport } from './events.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
+import type { Flush } from './flush.js';
 import { encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
 import { merge, type Reading } from './log.js';
 import type { Settings } from './options.js';
@@ -21,6 +22,7 @@ export interface Hall {
   readonly settings: Settings;
   readonly sequence: Sequence;
   readonly groups: Groups;
+  readonly flush: Flush;
   readonly events: Events;
   /** A listener's stream is open. */
   joined(listener: Listener): void;
@@ -100,7 +102,7 @@ export class Listener implements Reader, StreamOwner {
   }
 
   /** Opens the stream. The request is answerable, has its turn, and is within every limit. */
-  static join(hall: Hall, admission: Admission): void {
+  static join(hall: Hall, admission: Admission): Listener {
     const { request, response, feeds, missing, cursor } = admission;
     const { sequence, settings, events } = hall;
     const start = startOf(feeds, cursor, sequence);
@@ -122,6 +124,8 @@ export class Listener implements Reader, StreamOwner {
     ]);
     const { stream, written } = openStream(request, response, listener, opening);
     listener.#stream = stream;
+    // What was written while the head was sent, by code of the user's that hangs on that, was not written to it.
+    listener.#counted = sequence.head;
     listener.#group = hall.groups.join(listener, feeds);
     hall.joined(listener);
     if (events.has('join')) {
@@ -135,6 +139,7 @@ export class Listener implements Reader, StreamOwner {
       });
     }
     if (listener.#went(written)) listener.#readOn();
+    return listener;
   }
 
   get channels(): readonly string[] {
@@ -264,6 +269,15 @@ export class Listener implements Reader, StreamOwner {
 
   /** Reads the logs from where it stands until it is live, blocked or gone. */
   #readOn(): void {
+    const release = this.#hall.flush.hold();
+    try {
+      this.#readUntilLive();
+    } finally {
+      release();
+    }
+  }
+
+  #readUntilLive(): void {
     while (!this.#blocked && !this.#left) {
       const readings: Reading[] = this.#group.feeds.map((feed) => ({
         log: feed.log,
@@ -290,6 +304,8 @@ export class Listener implements Reader, StreamOwner {
   }
 
   #went(written: Written): boolean {
+    // It may have been evicted from inside the write, by what wraps that.
+    if (this.#left) return false;
     if (written === 'taken') return true;
     if (written === 'pending') this.#block();
     else this.evict(written);

@@ -9,8 +9,8 @@ interface Suspicion {
 }
 
 /**
- * Looks out for clients that vanished without a word, and evicts them. It looks a few times within the time that it
- * grants, away from the main thread, and keeps something only of those it suspects.
+ * Looks out for clients that vanished without a word, and evicts them. It looks four times within the time that it grants,
+ * and keeps something only of those it suspects.
  */
 export class Lookout {
   readonly #grace: number | null;

@@ -55,7 +55,9 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   heartbeat?: number | null | undefined;
   /** Each stream is told to wait a time drawn from this range before it reconnects. Default `[2000, 4000]`. */
   retry?: readonly [min: number, max: number] | undefined;
-  /** A stream that stays blocked for so long is closed: it bounds every outcome. Default 30 s. */
+  /**
+   * A stream that stays blocked for so long, with one batch or 64 KiB of what it catches up with, is closed. Default 30 s.
+   */
   stall?: number | undefined;
   /**
    * A client that acknowledged nothing for so long, although bytes wait for it, has vanished without a word; its stream
@@ -74,7 +76,7 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   maxListenersPerChannel?: number | null | undefined;
   /** Streams of one client, as `client` tells them apart; one more gets 429. Default `null`: no limit. */
   maxListenersPerClient?: number | null | undefined;
-  /** Who a client is, for `maxListenersPerClient`. Default: Express's `request.ip`, else the socket's address. */
+  /** Who a client is, for `maxListenersPerClient`: a string. Default: Express's `request.ip`, else the socket's address. */
   client?: ((request: Request) => string) | undefined;
   /** Bytes of one encoded event; a write of more throws. Default 1 MiB. */
   maxFrame?: number | undefined;

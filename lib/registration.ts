@@ -1,6 +1,6 @@
 import type { Channel } from './channel.js';
 import { type Channels, isChannelName } from './channels.js';
-import { InvalidAuthorizationError } from './errors.js';
+import { InvalidAuthorizationError, InvalidClientError } from './errors.js';
 import { drawn, Listener } from './listener.js';
 import type { Roster } from './roster.js';
 import { answer, answerHead, isAnswerable, type Request, type Response, turnOf } from './stream.js';
@@ -51,7 +51,7 @@ export class Registration {
     else void this.#answer(request, response, target, next);
   }
 
-  /** An error of the user's own `authorize` goes to `next`, or is answered by 500 and told. */
+  /** An error of the user's own `authorize` or `client` goes to `next`, or is answered by 500 and told. */
   async #answer(
     request: Request,
     response: Response,
@@ -92,7 +92,7 @@ export class Registration {
       return new Refusal(406, 'NOT_ACCEPTABLE', 'A channel can be had as text/event-stream.');
     }
 
-    // Before authorize is asked: what a client pipelines behind an open stream must cost nothing but its bytes.
+    // Before authorize is asked: what a client pipelines behind an open stream must cost no more than Node's own.
     await turnOf(response);
     if (!isAnswerable(request, response)) return undefined;
     const authorization = await this.#authorize(request, channelIds);
@@ -120,7 +120,10 @@ export class Registration {
     }
     const feeds = found.map((channel) => channel.feed);
     const missing = channelIds.filter((id) => channels.find(id) === undefined);
-    Listener.join(roster, { request, response, feeds, missing, cursor, client, expires, timeout: timeout() });
+    const admission = { request, response, feeds, missing, cursor, client, expires, timeout: timeout() };
+    const listener = Listener.join(roster, admission);
+    // Code of the user's that hangs on the head may have closed the door.
+    if (!isOpen()) listener.evict('deactivated');
     return undefined;
   }
 
@@ -144,7 +147,10 @@ export class Registration {
 
   #clientOf(request: Request): string | undefined {
     const { maxListenersPerClient, client } = this.#door.roster.settings;
-    return maxListenersPerClient === null ? undefined : client(request as never);
+    if (maxListenersPerClient === null) return undefined;
+    const name: unknown = client(request as never);
+    if (typeof name !== 'string') throw new InvalidClientError();
+    return name;
   }
 
   #limit(found: readonly Channel[], client: string | undefined): Refusal | undefined {

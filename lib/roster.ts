@@ -1,5 +1,6 @@
 import type { Events } from './events.js';
 import { Groups } from './feed.js';
+import type { Flush } from './flush.js';
 import type { Hall, Listener } from './listener.js';
 import type { Settings } from './options.js';
 import type { Sequence } from './position.js';
@@ -15,6 +16,7 @@ export class Roster implements Hall {
   constructor(
     readonly settings: Settings,
     readonly sequence: Sequence,
+    readonly flush: Flush,
     readonly events: Events,
     readonly onJoin: () => void,
   ) {}

@@ -25,7 +25,9 @@ export class Sweep {
   /** Sets how often it sweeps, so that none of these times, in milliseconds, is missed by more than an eighth. */
   suit(times: readonly (number | null)[]): void {
     const shortest = Math.min(...times.filter((time) => time !== null));
-    this.#period = Math.min(Math.max(Math.floor(shortest / 8), 5), 1000);
+    const period = Math.min(Math.max(Math.floor(shortest / 8), 5), 1000);
+    if (period === this.#period) return;
+    this.#period = period;
     if (this.#timer === undefined) return;
     this.stop();
     this.start();

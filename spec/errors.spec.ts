@@ -10,6 +10,7 @@ import {
   HubClosedError,
   InvalidAuthorizationError,
   InvalidChannelNameError,
+  InvalidClientError,
   InvalidDataError,
   InvalidEventNameError,
   InvalidOptionError,
@@ -356,6 +357,7 @@ describe('Every error', () => {
     [InvalidEventNameError, 'INVALID_EVENT_NAME'],
     [FrameTooLargeError, 'FRAME_TOO_LARGE'],
     [InvalidAuthorizationError, 'INVALID_AUTHORIZATION'],
+    [InvalidClientError, 'INVALID_CLIENT'],
   ];
 
   it('is a CometError, named as its class, with a code that does not change', () => {

@@ -91,6 +91,25 @@ describe('on()', () => {
     expect(stderr).to.match(/CometWarning: nobody listens\nError: nobody listens\n {4}at /);
   });
 
+  it('tells of a handler whose promise rejects', async () => {
+    const push = comet();
+    const error = told((on) => push.on('error', on));
+    push.on('create', async () => {
+      throw new Error('later');
+    });
+    push.channels.create();
+    expect(await error).to.have.property('message', 'later');
+  });
+
+  it('calls no handler that was turned off, though the event came before', async () => {
+    const push = comet();
+    const off = push.on('create', () => expect.fail('it was turned off'));
+    const other = told((on) => push.on('create', on));
+    push.channels.create();
+    off();
+    await other;
+  });
+
   it('refuses a name that is none, and a handler that is no function', () => {
     const push = comet();
     expect(() => push.on('wirte' as never, () => {})).to.throw(InvalidOptionError, 'write');

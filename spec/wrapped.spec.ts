@@ -1,0 +1,148 @@
+import { expect } from 'chai';
+import express, { type RequestHandler } from 'express';
+import type { CometOptions, Outcome } from '../lib/index.js';
+import { EventClient, RawClient, request, told } from './support/client.js';
+import { hub } from './support/server.js';
+
+/** A hub under Express, behind a middleware that changes the response. */
+async function behind(middleware: RequestHandler, options: CometOptions = {}) {
+  const { push, server, port } = await hub(options, (comet) => express().use(middleware).use(comet));
+  return { push, server, port, news: push.channels.create({ name: 'news' }) };
+}
+
+describe('A response that others have changed', () => {
+  it('may send an event while its head is sent: that is not counted for the newcomer', async () => {
+    let presence: Promise<Outcome> | undefined;
+    const { server, news } = await behind((_request, response, next) => {
+      const { writeHead } = response;
+      Object.assign(response, {
+        writeHead: (...head: Parameters<typeof writeHead>) => {
+          if (server.sockets.size > 1) {
+            for (const socket of [...server.sockets].slice(0, 1)) socket.destroy();
+            presence = news.send('somebody comes');
+          }
+          return writeHead.apply(response, head);
+        },
+      });
+      next();
+    });
+    await EventClient.open(`${server.url}/news`);
+    await EventClient.open(`${server.url}/news`);
+    const outcome = await presence;
+    expect(outcome).to.deep.include({ listeners: 1, delivered: 0, failed: 1, status: 'failure' });
+  });
+
+  it('may deactivate the hub while its head is sent: it is closed as all others are', async () => {
+    const { push, server, port } = await behind((_request, response, next) => {
+      const { writeHead } = response;
+      Object.assign(response, {
+        writeHead: (...head: Parameters<typeof writeHead>) => {
+          push.deactivate();
+          return writeHead.apply(response, head);
+        },
+      });
+      next();
+    });
+    const left = told((on) => push.on('leave', on));
+    await RawClient.get(port, '/news');
+    expect(await left).to.include({ reason: 'deactivated' });
+    await server.quiet();
+    expect(push.inspect().listeners).to.equal(0);
+  });
+
+  it('may have a property stream, and is not taken for one of HTTP/2', async () => {
+    const { push, server, news } = await behind((_request, response, next) => {
+      Object.assign(response, { stream: 'of a middleware' });
+      next();
+    });
+    const joined = told((on) => push.on('join', on));
+    await EventClient.open(`${server.url}/news`);
+    expect(await joined).to.include({ transport: 'socket' });
+    server.socket.destroy();
+    expect(await news.send('x')).to.include({ delivered: 0, failed: 1 });
+  });
+
+  it('may throw at its end, and harms no other stream', async () => {
+    let requests = 0;
+    const { push, server, news } = await behind((_request, response, next) => {
+      requests += 1;
+      if (requests === 1) {
+        Object.assign(response, {
+          end: () => {
+            throw new Error('a middleware');
+          },
+        });
+      }
+      next();
+    });
+    const first = await EventClient.open(`${server.url}/news`);
+    const second = await EventClient.open(`${server.url}/news`);
+    const outcome = news.send('last');
+    news.end();
+    expect(await outcome).to.include({ status: 'success', delivered: 2 });
+    await Promise.all([first.ended(), second.ended()]);
+    expect(second.events.map(({ event }) => event)).to.deep.equal(['comet:open', undefined, 'comet:end']);
+    await push.close();
+  });
+
+  it('may write to a channel from inside its write: nothing is doubled or reordered', async () => {
+    let nested = 0;
+    const { server, news } = await behind(
+      (_request, response, next) => {
+        const { write } = response;
+        Object.assign(response, {
+          write: (piece: Buffer, callback: () => void) => {
+            if (piece.includes('data: 1\n') && nested < 3) {
+              nested += 1;
+              news.write(`nested ${nested}`);
+            }
+            return write.call(response, piece, callback as never);
+          },
+        });
+        next();
+      },
+      { log: { frames: 1 }, rewind: 1 },
+    );
+    news.write('1');
+    const client = await EventClient.open(`${server.url}/news`);
+    expect(await client.heard(2)).to.deep.equal(['1', 'nested 1']);
+    const ids = client.events.map(({ id }) => Number(/-(\d+)/.exec(id ?? '')?.[1]));
+    expect(ids).to.deep.equal([...ids].sort((a, b) => a - b));
+  });
+});
+
+describe('A client', () => {
+  it('is found gone although the body of its request was never read', async () => {
+    const { push, port } = await hub({ heartbeat: null });
+    push.channels.create({ name: 'news' });
+    const client = await RawClient.connect(port);
+    const left = told((on) => push.on('leave', on));
+    client.send(`${request('/news', { 'Content-Length': '10000000' })}${'x'.repeat(500_000)}`);
+    await client.until('comet:open');
+    await client.reset();
+    await left;
+    expect(push.inspect().listeners).to.equal(0);
+  });
+
+  it('that has no name gets no stream where each may have only so many', async () => {
+    const { push, server } = await hub({ maxListenersPerClient: 1, client: () => undefined as never });
+    push.channels.create({ name: 'news' });
+    const error = told((on) => push.on('error', on));
+    const opened = await EventClient.open(`${server.url}/news`).catch((reason: Error) => reason.message);
+    expect(opened).to.equal('The server answered 500.');
+    expect(await error).to.have.property('code', 'INVALID_CLIENT');
+  });
+});
+
+describe('A loop that awaits its writes to nobody', () => {
+  it('lets the event loop go round', async () => {
+    const { push } = await hub();
+    const news = push.channels.create({ name: 'news' });
+    let rounds = 0;
+    setImmediate(() => {
+      rounds += 1;
+    });
+    await news.send('anyone?');
+    expect(rounds).to.equal(1);
+  });
+});
