@@ -4,7 +4,8 @@ import { Channels } from './channels.js';
 import { HubClosedError } from './errors.js';
 import { type CometEvents, Events } from './events.js';
 import { Flush } from './flush.js';
-import { drawn, type ListenerSnapshot } from './listener.js';
+import { drawn } from './jitter.js';
+import type { ListenerSnapshot } from './listener.js';
 import { Lookout } from './lookout.js';
 import {
   type CometOptions,

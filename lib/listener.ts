@@ -3,11 +3,13 @@ import type { Events, LeaveReason, Transport } from './events.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
 import { encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
+import { drawn, shortened } from './jitter.js';
 import { merge, type Reading } from './log.js';
 import type { Settings } from './options.js';
 import type { FailureReason, Verdict } from './outcome.js';
 import { Batch, Payload } from './payload.js';
 import { formatPosition, type Position, type Sequence } from './position.js';
+import { startOf } from './start.js';
 import {
   openStream,
   type Request,
@@ -96,7 +98,7 @@ export class Listener implements Reader, StreamOwner {
     this.client = admission.client;
     this.#timeout = admission.timeout;
     this.#expires = admission.expires;
-    this.#endOfLife = endOfLife(hall.settings.lifetime);
+    this.#endOfLife = Date.now() + shortened(hall.settings.lifetime ?? Infinity);
     this.#position = position;
     this.#counted = hall.sequence.head;
   }
@@ -380,43 +382,6 @@ export interface ListenerSnapshot {
   readonly lag: number;
   /** `behind` while its stream is blocked. */
   readonly state: 'live' | 'behind';
-}
-
-/** A whole number drawn from a range, so that clients do not all come back at once. */
-export function drawn([min, max]: readonly [number, number]): number {
-  return min + Math.floor(Math.random() * (max - min + 1));
-}
-
-interface Start {
-  position: number;
-  skips: Map<Feed, number>;
-  recovered: boolean;
-}
-
-function startOf(
-  feeds: readonly Feed[],
-  cursor: Position | null | undefined,
-  { epoch, head }: Sequence,
-): Start {
-  if (cursor === undefined) return startOfNewcomer(feeds, head, true);
-  if (cursor === null || cursor.epoch !== epoch || cursor.seq > head)
-    return startOfNewcomer(feeds, head, false);
-
-  const { seq } = cursor;
-  const fallen = feeds.filter(({ log }) => seq < log.floor);
-  if (fallen.some(({ lag }) => lag === 'close')) return startOfNewcomer(feeds, head, false);
-  // As a slow listener on such a channel does while its stream is open: it jumps to the newest.
-  const skips = new Map(fallen.map((feed) => [feed, feed.log.before(1) ?? head]));
-  return { position: seq, skips, recovered: true };
-}
-
-function startOfNewcomer(feeds: readonly Feed[], head: number, recovered: boolean): Start {
-  const starts = new Map(feeds.map((feed) => [feed, feed.log.before(feed.rewind) ?? head]));
-  return { position: Math.min(...starts.values()), skips: starts, recovered };
-}
-
-function endOfLife(lifetime: number | null): number {
-  return lifetime === null ? Infinity : Date.now() + lifetime * (0.8 + 0.2 * Math.random());
 }
 
 function failureOf(reason: LeaveReason): FailureReason {

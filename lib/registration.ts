@@ -1,7 +1,8 @@
 import type { Channel } from './channel.js';
 import { type Channels, isChannelName } from './channels.js';
 import { InvalidAuthorizationError, InvalidClientError } from './errors.js';
-import { drawn, Listener } from './listener.js';
+import { drawn } from './jitter.js';
+import { Listener } from './listener.js';
 import type { Roster } from './roster.js';
 import { answer, answerHead, isAnswerable, type Request, type Response, turnOf } from './stream.js';
 import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from './target.js';
