@@ -1,0 +1,28 @@
+// Reference: the least that Node can do for a write to a stream, one `socket.write` of ready bytes.
+
+import { createServer, type Socket } from 'node:net';
+import { serve } from './harness.js';
+
+const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n';
+
+const streams = new Set<Socket>();
+let id = 0;
+
+await serve({
+  server: createServer({ noDelay: true }, (socket) => {
+    // The client's request comes in one piece.
+    socket.once('data', () => {
+      socket.write(HEAD);
+      streams.add(socket);
+    });
+    // A client that leaves may do it by a reset.
+    socket.on('error', () => socket.destroy());
+  }),
+  path: '/',
+  streams: () => streams.size,
+  write: (data) => {
+    id += 1;
+    const frame = Buffer.from(`id: ${id}\ndata: ${data}\n\n`);
+    for (const stream of streams) stream.write(frame);
+  },
+});
