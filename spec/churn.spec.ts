@@ -12,9 +12,8 @@ const collect = runInNewContext('gc') as () => void;
 
 const CLIENTS = 20_000 * SCALE;
 const AT_A_TIME = 100;
-// Of this process, which holds the clients too: what a run of this size leaves when nothing is kept, and more
-// than 20,000 of the smallest objects would come to.
-const NOISE = 512 * 1024;
+// Of this process, which holds the clients too: less for each than the smallest record would take.
+const NOISE = 50 * CLIENTS;
 
 const SEEN = ':ok';
 
