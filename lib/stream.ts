@@ -325,10 +325,16 @@ class ResponseStream implements Stream {
     return response.stream.destroyed || response.writableEnded ? 'closed' : undefined;
   }
 
+  // A client that has closed its half may still read what is in flight: only what is broken is not asked again.
   readonly #onWritten = (error?: Error | null): void => {
-    if (this.opaque || this.#fault() !== undefined) return;
+    if (this.opaque || this.#isBroken) return;
     if (error) this.#owner.closed('error');
     else if (isHttp2(this.#response) || this.#socket.writableLength === 0) this.#owner.drained();
-    else this.#socket.write('', this.#onWritten);
+    else if (this.#socket.writable) this.#socket.write('', this.#onWritten);
   };
+
+  get #isBroken(): boolean {
+    const { destroyed, errored } = isHttp2(this.#response) ? this.#response.stream : this.#socket;
+    return destroyed || errored !== null;
+  }
 }

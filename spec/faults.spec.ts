@@ -3,7 +3,7 @@ import { run } from './faults/machine.js';
 import { planOf } from './faults/plan.js';
 import { addFigures, noFigures } from './faults/record.js';
 
-const SCHEDULES = 40;
+const SCHEDULES = 25;
 const WRITES = 150;
 
 // The short run; the long one is `npm run test:long`.

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { expect } from 'chai';
 import express, { type RequestHandler } from 'express';
 import type { CometOptions, Outcome } from '../lib/index.js';
@@ -108,6 +109,32 @@ describe('A response that others have changed', () => {
     expect(await client.heard(2)).to.deep.equal(['1', 'nested 1']);
     const ids = client.events.map(({ id }) => Number(/-(\d+)/.exec(id ?? '')?.[1]));
     expect(ids).to.deep.equal([...ids].sort((a, b) => a - b));
+  });
+});
+
+describe('A stream through a wrapped response', () => {
+  it('delivers what is in flight when the client has closed its half and reads on', async () => {
+    const flood = 'x'.repeat(2 ** 23);
+    const { push, server, port, news } = await behind(
+      (_request, response, next) => {
+        const { write } = response;
+        Object.assign(response, {
+          write: (...given: Parameters<typeof write>) => write.apply(response, given),
+        });
+        next();
+      },
+      { maxFrame: 2 ** 24 },
+    );
+    const joined = told((on) => push.on('join', on));
+    const client = await RawClient.get(port, '/news');
+    expect(await joined).to.include({ transport: 'response' });
+    const outcome = news.send(flood);
+    await new Promise(setImmediate);
+    const ended = once(server.socket, 'end');
+    client.finish();
+    await ended;
+    client.read();
+    expect(await outcome).to.include({ status: 'success', delivered: 1 });
   });
 });
 
