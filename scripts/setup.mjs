@@ -21,6 +21,8 @@ if (stamp() !== wanted) {
   writeFileSync(STAMP, wanted);
 }
 
+if (process.argv.includes('--test')) await provideBrowser();
+
 function stamp() {
   try {
     return readFileSync(STAMP, 'utf8');
@@ -43,5 +45,15 @@ function install() {
   if (status !== 0) {
     console.error(`setup: npm ci failed${error ? `: ${error.message}` : ''}`);
     process.exit(1);
+  }
+}
+
+async function provideBrowser() {
+  const { unpackBrowser } = await import('./browser.mjs');
+  try {
+    unpackBrowser();
+  } catch (error) {
+    // The tests that need it fail: here it is only said why.
+    console.error(`setup: ${error.message}`);
   }
 }

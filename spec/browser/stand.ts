@@ -1,0 +1,158 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { FLAGS, findBrowser } from '../../scripts/browser.mjs';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** The demo as its own process, as `npm start` would run it. */
+export class Demo {
+  #process: ChildProcess | undefined;
+  #port = 0;
+  readonly #env: Readonly<Record<string, string>>;
+
+  constructor(env: Readonly<Record<string, string>> = {}) {
+    this.#env = env;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Starts it, on the port that it had before. */
+  async start(): Promise<void> {
+    const child = spawn(process.execPath, ['--import', 'tsx', 'demo/server.ts'], {
+      cwd: ROOT,
+      env: { ...process.env, ...this.#env, PORT: String(this.#port), HOST: '127.0.0.1', FILE: '' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      // A group of its own: nothing that it starts stays behind.
+      detached: true,
+    });
+    this.#process = child;
+    process.on('exit', this.#kill);
+    child.stdout.setEncoding('utf8');
+    const ended = once(child, 'close').then(() => ['it ended before it listened']);
+    const [line] = (await Promise.race([once(child.stdout, 'data'), ended])) as [string];
+    const [, port] = /:(\d+)\n/.exec(line) ?? [];
+    expect(port, line).not.to.equal(undefined);
+    this.#port = Number(port);
+  }
+
+  /** Kills it, without a word to its clients. */
+  async kill(): Promise<void> {
+    const child = this.#process;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, 'close');
+    this.#kill();
+    await gone;
+    process.off('exit', this.#kill);
+  }
+
+  async post(path: string, body: unknown = {}): Promise<unknown> {
+    const response = await fetch(`${this.url}/${path}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+    expect(response.ok, `${path}: ${response.status}`).to.equal(true);
+    return response.json();
+  }
+
+  readonly #kill = (): void => {
+    try {
+      if (this.#process?.pid !== undefined) process.kill(-this.#process.pid, 'SIGKILL');
+    } catch {
+      // It has gone by itself.
+    }
+  };
+}
+
+/** The browser that `node scripts/setup.mjs --test` has found or provided. */
+export async function launch(): Promise<Browser> {
+  const { path, env } = findBrowser();
+  return chromium.launch({ executablePath: path, env: env as Record<string, string>, args: [...FLAGS] });
+}
+
+/** A page of the demo's, and what went wrong on it. */
+export class Visit {
+  /** Errors of the console and of scripts, requests that failed, and those that left the origin. */
+  readonly faults: string[] = [];
+
+  private constructor(
+    readonly page: Page,
+    origin: string,
+  ) {
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) this.faults.push(`console: ${message.text()}`);
+    });
+    page.on('pageerror', (error) => this.faults.push(`script: ${error.message}`));
+    page.on('requestfailed', (request) => {
+      const why = request.failure()?.errorText ?? '';
+      // The page's own doing: it closes a stream to open another.
+      if (why !== 'net::ERR_ABORTED') this.faults.push(`request: ${request.url()} ${why}`);
+    });
+    page.on('response', (response) => {
+      if (response.status() >= 400) this.faults.push(`response: ${response.url()} ${response.status()}`);
+    });
+    page.on('request', (request) => {
+      if (!request.url().startsWith(`${origin}/`)) this.faults.push(`left the origin: ${request.url()}`);
+    });
+  }
+
+  /** Opens the overview, and waits until it has heard of everything. */
+  static async open(browser: Browser, demo: Demo): Promise<Visit> {
+    const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1440, height: 900 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(10_000);
+    const visit = new Visit(page, demo.url);
+    await page.goto(demo.url);
+    await page.locator('#channels tr').first().waitFor();
+    return visit;
+  }
+
+  /** Shows the overview, with nothing heard and no fault found yet. */
+  async begin(): Promise<void> {
+    await this.page.getByRole('link', { name: 'Overview' }).click();
+    await this.says('#monitor-text', 'Monitor live');
+    await this.says('#stream-text', /^Listening/);
+    await this.page.getByRole('button', { name: 'Clear' }).click();
+    this.faults.length = 0;
+  }
+
+  /** Waits until an element says this. */
+  async says(selector: string, text: string | RegExp): Promise<void> {
+    const all = this.page.locator(selector);
+    try {
+      await all.filter({ hasText: text }).first().waitFor();
+    } catch (error) {
+      const said = await all.allInnerTexts();
+      throw new Error(`${selector} does not say ${text}, but ${JSON.stringify(said.slice(0, 5))}`, {
+        cause: error,
+      });
+    }
+  }
+
+  text(selector: string): Promise<string> {
+    return this.page.locator(selector).first().innerText();
+  }
+
+  /** What it has heard on a channel, the oldest first. */
+  async heard(channel: string): Promise<string[]> {
+    const rows = this.page
+      .locator('#heard li')
+      .filter({ has: this.page.locator(`.channel[title="${channel}"]`) });
+    return (await rows.locator('.data').allInnerTexts()).reverse();
+  }
+
+  async showChannel(name: string): Promise<void> {
+    await this.page.getByRole('link', { name, exact: true }).click();
+    await this.says('#channel-title', name);
+  }
+
+  /** Nothing went wrong, but what `expected` is about. */
+  faultless(expected?: RegExp): void {
+    expect(this.faults.filter((fault) => !(expected?.test(fault) ?? false))).to.deep.equal([]);
+  }
+}
