@@ -23,7 +23,7 @@ const stage = new Stage(
   { log: { bytes: 16 * 2 ** 20 }, retry: [800, 1600], stall, maxVirtualChannels: 24, maxListeners: 2000 },
   {
     // Of a value that changes, a newcomer gets the present one (`rewind`), and a slow reader needs only the newest
-    // (`lag`). The log is longer than that: a client that comes back and finds a gap in one channel has one in all.
+    // (`lag`), also when it comes back.
     machine: { rewind: 1, lag: 'latest' },
     // Of what was said, a newcomer gets the last ten, however old they are.
     tail: { rewind: 10, log: { age: null } },

@@ -1,7 +1,8 @@
 /**
  * Why a write failed on a stream: it ended first (`closed`), broke (`error`), fell off the log (`overrun`),
- * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), was closed by
- * `deactivate()` (`deactivated`), or the backplane never accepted the write (`backplane`).
+ * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), or was closed by
+ * `deactivate()` (`deactivated`). `backplane` is kept for a write that an engine between nodes never accepted; in one
+ * process it does not occur.
  */
 export type FailureReason =
   | 'closed'
