@@ -21,7 +21,7 @@ if (stamp() !== wanted) {
   writeFileSync(STAMP, wanted);
 }
 
-if (process.argv.includes('--test')) await provideBrowser();
+if (process.argv.includes('--test')) await provide();
 
 function stamp() {
   try {
@@ -48,12 +48,15 @@ function install() {
   }
 }
 
-async function provideBrowser() {
+async function provide() {
   const { unpackBrowser } = await import('./browser.mjs');
-  try {
-    unpackBrowser();
-  } catch (error) {
-    // The tests that need it fail: here it is only said why.
-    console.error(`setup: ${error.message}`);
+  const { unpackRedis } = await import('./redis.mjs');
+  for (const unpack of [unpackBrowser, unpackRedis]) {
+    try {
+      unpack();
+    } catch (error) {
+      // The tests that need it fail: here it is only said why.
+      console.error(`setup: ${error.message}`);
+    }
   }
 }
