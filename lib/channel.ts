@@ -1,16 +1,19 @@
+import type { ListenerCount } from './answers.js';
 import { ChannelEndedError, CometError, InvalidDataError, InvalidOptionError } from './errors.js';
-import type { Events } from './events.js';
 import { Feed } from './feed.js';
-import type { Flush } from './flush.js';
-import { checkEventName, encodeEnd, encodeEvent } from './frame.js';
-import { type ChannelSettings, checkKnown, type Settings } from './options.js';
-import { Deferred, type Outcome, Tally } from './outcome.js';
-import { formatPosition, type Sequence } from './position.js';
+import type { Member } from './follower.js';
+import { checkEventName, checkSize, encodeBody } from './frame.js';
+import { type ChannelSettings, checkFlag, checkKnown, type Settings } from './options.js';
+import { Deferred, type Outcome } from './outcome.js';
+import type { Sequence } from './position.js';
+import type { Relay } from './relay.js';
 
 /** How an event is sent. */
 export interface SendOptions {
   /** The event's name. Default: none, which `EventSource` calls `message`. */
   event?: string | undefined;
+  /** Whether the outcome tells of each node. Default `false`. */
+  perNode?: boolean | undefined;
 }
 
 /** How an event is written. */
@@ -23,16 +26,18 @@ export interface WriteOptions extends SendOptions {
 export interface Station {
   readonly settings: Settings;
   readonly sequence: Sequence;
-  readonly flush: Flush;
-  readonly events: Events;
+  readonly relay: Relay;
   /** A log holds frames, which grow old. */
   wrote(): void;
   /** The channel has ended: its name is free. */
-  ended(chanId: string): void;
+  ended(channel: Channel<never>): void;
+  /** Nobody listens to it any more. */
+  left(channel: Channel<never>): void;
 }
 
 const NO_OPTIONS: WriteOptions = Object.freeze({});
-const WRITE_OPTIONS = ['event', 'outcome'];
+const SEND_OPTIONS = ['event', 'perNode'];
+const WRITE_OPTIONS = [...SEND_OPTIONS, 'outcome'];
 
 /** A named line from the server to its listeners. `Data` is what is written on it. */
 export class Channel<Data = unknown> {
@@ -40,8 +45,8 @@ export class Channel<Data = unknown> {
   readonly id: string;
   readonly #station: Station;
   readonly #encode: (data: Data) => unknown;
-  readonly #label: string;
-  readonly #feed: Feed;
+  readonly #member: Member;
+  #ended = false;
   #writes = 0;
   #lastWrite: number | undefined;
 
@@ -50,27 +55,43 @@ export class Channel<Data = unknown> {
     this.id = id;
     this.#station = station;
     this.#encode = settings.encode as (data: Data) => unknown;
-    // Percent-encoded, an id of any name stands in the id of an event: no CR, LF or NUL, and no space.
-    this.#label = encodeURIComponent(id);
-    this.#feed = new Feed(id, settings, station.sequence.head);
+    const { log, lag, rewind } = settings;
+    this.#member = {
+      id,
+      // Percent-encoded, an id of any name stands in the id of an event: no CR, LF or NUL, and no space.
+      label: encodeURIComponent(id),
+      feed: new Feed(id, settings, station.sequence.head),
+      terms: { log, lag, rewind },
+      ended: () => this.#end(),
+      left: () => station.left(this),
+    };
+    station.relay.hold(this.#member);
   }
 
   /**
-   * The streams open now. A client that has gone, but is not yet known to be gone, still counts; the outcome of
-   * a write tells the truth about it.
+   * The streams open now, of this process. A client that has gone, but is not yet known to be gone, still counts; the
+   * outcome of a write tells the truth about it.
    */
   get listeners(): number {
-    return this.#feed.listeners;
+    return this.#member.feed.listeners;
+  }
+
+  /**
+   * The streams open now on all nodes of the backplane. Rejects with a BackplaneError where that is away; a node that
+   * does not answer within `deadline` is named as silent.
+   */
+  async countListeners(): Promise<ListenerCount> {
+    return this.#station.relay.countListeners(this.id);
   }
 
   /** @internal */
   get feed(): Feed {
-    return this.#feed;
+    return this.#member.feed;
   }
 
   /** What `push.inspect()` says of it. */
   inspect(): ChannelSnapshot {
-    const { log, listeners } = this.#feed;
+    const { log, listeners } = this.#member.feed;
     return {
       id: this.id,
       listeners,
@@ -90,13 +111,13 @@ export class Channel<Data = unknown> {
    */
   write(data: Data, options: WriteOptions = NO_OPTIONS): void {
     if (options !== NO_OPTIONS) checkKnown(options, WRITE_OPTIONS);
-    const { event, outcome } = options;
+    const { event, outcome, perNode = false } = options;
     if (outcome !== undefined && typeof outcome?.resolve !== 'function') {
       throw new InvalidOptionError(
         'The option outcome must have a function resolve: pass a Deferred<Outcome>.',
       );
     }
-    this.#append(data, event, outcome);
+    this.#append(data, event, outcome, perNode);
   }
 
   /**
@@ -106,52 +127,43 @@ export class Channel<Data = unknown> {
    * hub's `stall`; and never inside this call.
    */
   async send(data: Data, options: SendOptions = {}): Promise<Outcome> {
-    checkKnown(options, ['event']);
+    checkKnown(options, SEND_OPTIONS);
     const outcome = new Deferred<Outcome>();
-    this.#append(data, options.event, outcome);
+    this.#append(data, options.event, outcome, options.perNode ?? false);
     return outcome.promise;
   }
 
   /**
-   * Ends the channel. Its listeners get what was written and then `comet:end`; a stream that carries no other
-   * channel is ended. Its name is free at once, and a write on it throws.
+   * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
+   * other channel is ended. Its name is free at once, and a write on it throws.
    */
   end(): void {
-    const { sequence, flush, events } = this.#station;
-    if (this.#feed.endedAt !== undefined) return;
-    this.#station.ended(this.id);
-    sequence.head += 1;
-    this.#feed.end(sequence.head);
-    flush.append(this.#feed, encodeEnd(this.id, sequence.head));
-    events.emit('end', { channel: this.id });
+    if (this.#ended) return;
+    this.#end();
+    this.#station.relay.end(this.#member);
   }
 
-  #append(data: Data, event: string | undefined, outcome: WriteOptions['outcome']): void {
-    const { sequence, settings, flush, events } = this.#station;
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#station.ended(this);
+  }
+
+  #append(data: Data, event: string | undefined, outcome: WriteOptions['outcome'], perNode: boolean): void {
+    const { sequence, settings, relay } = this.#station;
     if (event !== undefined) checkEventName(event);
+    checkFlag(perNode, 'perNode');
     const text = this.#encoded(data);
     // After the encoder, which is code of the user's and may have done anything, even ended this channel.
-    if (this.#feed.endedAt !== undefined) throw new ChannelEndedError(this.id);
+    if (this.#ended) throw new ChannelEndedError(this.id);
+    const body = encodeBody(text, event);
     const position = { epoch: sequence.epoch, seq: sequence.head + 1 };
-    const frame = encodeEvent(text, event, position, this.#label, settings.maxFrame);
+    checkSize(body, position, this.#member.label, settings.maxFrame);
 
-    sequence.head = frame.seq;
     this.#writes += 1;
     this.#lastWrite = Date.now();
-    const { listeners } = this.#feed;
-    if (outcome !== undefined) this.#feed.track(this.#tally(frame.seq, frame.at, listeners, outcome));
-    flush.append(this.#feed, frame);
+    relay.write({ member: this.#member, body, event, outcome, perNode });
     this.#station.wrote();
-    if (events.has('write')) {
-      const bytes = frame.bytes.length;
-      events.emit('write', {
-        channel: this.id,
-        position: formatPosition(position),
-        event: event ?? 'message',
-        bytes,
-        listeners,
-      });
-    }
   }
 
   #encoded(data: Data): string {
@@ -169,17 +181,6 @@ export class Channel<Data = unknown> {
     throw new InvalidDataError(
       `The data was encoded as ${typeof text}, not a string: write what JSON can say, or give the channel an encode.`,
     );
-  }
-
-  // Takes what it needs of the frame, not the frame: this is what waits for as long as the slowest listener does.
-  #tally(seq: number, at: number, listeners: number, deferred: Pick<Deferred<Outcome>, 'resolve'>): Tally {
-    const { sequence, events } = this.#station;
-    return new Tally(seq, listeners, (outcome) => {
-      events.guard(() => deferred.resolve(outcome));
-      if (!events.has('outcome')) return;
-      const position = formatPosition({ epoch: sequence.epoch, seq });
-      events.emit('outcome', { channel: this.id, position, elapsed: performance.now() - at, outcome });
-    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { v4 as uuid } from 'uuid';
+import type { Terms } from './backplane.js';
 import { Channel, type Station } from './channel.js';
 import {
   HubClosedError,
@@ -6,6 +7,7 @@ import {
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from './errors.js';
+import type { Events } from './events.js';
 import { type ChannelOptions, type ChannelSettings, channelSettings } from './options.js';
 
 /** The options of a new channel. */
@@ -18,12 +20,21 @@ export interface CreateOptions<Data = unknown> extends ChannelOptions<Data> {
 export class Channels implements Iterable<Channel> {
   // A map, for which `__proto__` and `constructor` are names like any other.
   readonly #channels = new Map<string, Channel<never>>();
+  // Those that other nodes have made, and that are here for their listeners' sake.
+  readonly #guests = new Set<Channel<never>>();
   readonly #station: Station;
+  readonly #events: Events;
   #closed = false;
 
   /** @internal There is one for each hub: `push.channels`. */
-  constructor(hub: Omit<Station, 'ended'>) {
-    this.#station = { ...hub, wrote: () => hub.wrote(), ended: (chanId) => this.#channels.delete(chanId) };
+  constructor(hub: Omit<Station, 'ended' | 'left'>, events: Events) {
+    this.#events = events;
+    this.#station = {
+      ...hub,
+      wrote: () => hub.wrote(),
+      ended: (channel) => this.#ended(channel),
+      left: (channel) => this.#left(channel),
+    };
   }
 
   /** Channels in all. */
@@ -59,9 +70,26 @@ export class Channels implements Iterable<Channel> {
     return this.find<Data>(name) ?? this.#make(name, own);
   }
 
-  /** The channel of that id, if there is one. */
+  /** The channel of that id, if there is one here. */
   find<Data = unknown>(id: string): Channel<Data> | undefined {
-    return this.#channels.get(id) as Channel<Data> | undefined;
+    const channel = this.#channels.get(id);
+    // Somebody has an interest in it: it stays until it ends.
+    if (channel !== undefined) this.#guests.delete(channel);
+    return channel as Channel<Data> | undefined;
+  }
+
+  /** @internal The channel of that id, for a listener. */
+  peek(id: string): Channel | undefined {
+    return this.#channels.get(id) as Channel | undefined;
+  }
+
+  /**
+   * @internal Makes a channel that another node has made, for as long as it has listeners here.
+   * @throws as `open`
+   */
+  adopt(id: string, terms: Terms): void {
+    if (this.#channels.has(id)) return;
+    this.#guests.add(this.#make(id, channelSettings(terms, this.#station.settings)) as Channel<never>);
   }
 
   /** The channels, in the order in which they were made. */
@@ -75,16 +103,28 @@ export class Channels implements Iterable<Channel> {
   }
 
   #make<Data>(name: string, own: ChannelSettings): Channel<Data> {
-    const { settings, events } = this.#station;
-    const { maxVirtualChannels } = settings;
+    const { maxVirtualChannels } = this.#station.settings;
     if (this.#closed) throw new HubClosedError();
     if (maxVirtualChannels !== null && this.size >= maxVirtualChannels) {
       throw new TooManyVirtualChannelsError(maxVirtualChannels);
     }
     const channel = new Channel<Data>(name, own, this.#station);
     this.#channels.set(name, channel);
-    events.emit('create', { channel: name });
+    this.#events.emit('create', { channel: name });
     return channel;
+  }
+
+  #ended(channel: Channel<never>): void {
+    // The name may be another's by now.
+    if (this.#channels.get(channel.id) === channel) this.#channels.delete(channel.id);
+    this.#guests.delete(channel);
+    this.#events.emit('end', { channel: channel.id });
+  }
+
+  #left(channel: Channel<never>): void {
+    if (!this.#guests.delete(channel)) return;
+    this.#channels.delete(channel.id);
+    this.#station.relay.forget(channel.id);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { inProcess } from './backplanes/in-process.js';
 import type { ChannelSnapshot } from './channel.js';
 import { Channels } from './channels.js';
 import { HubClosedError } from './errors.js';
@@ -17,6 +18,7 @@ import {
 } from './options.js';
 import { Sequence } from './position.js';
 import { type Next, Registration } from './registration.js';
+import { type Health, Relay } from './relay.js';
 import { Roster } from './roster.js';
 import { inSlices } from './slices.js';
 import type { Request, Response } from './stream.js';
@@ -66,6 +68,11 @@ export interface Comet {
    */
   inspect(options?: { streams?: boolean | undefined }): Snapshot;
   /**
+   * Whether what is written now would be delivered: not whether a port is open, but whether a mark comes back by the way
+   * that events come. Takes as long as that, `deadline` at the most; never rejects.
+   */
+  health(): Promise<Health>;
+  /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
    * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
@@ -90,6 +97,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     setTimeout: { value: hub.setTimeout.bind(hub) },
     on: { value: hub.events.on.bind(hub.events) },
     inspect: { value: hub.inspect.bind(hub) },
+    health: { value: hub.health.bind(hub) },
     close: { value: hub.close.bind(hub) },
   }) as Comet;
 }
@@ -104,6 +112,7 @@ class Hub {
   readonly #roster: Roster;
   readonly #sweep: Sweep;
   readonly #lookout: Lookout;
+  readonly #relay: Relay;
   #timeout: number | null;
   #activated = true;
   #closed: Promise<void> | undefined;
@@ -113,27 +122,30 @@ class Hub {
     this.#timeout = settings.timeout;
     this.#sweep = new Sweep({
       sweep: (elapsed) => this.#pass(elapsed),
-      isQuiet: () => this.#roster.isEmpty && this.#retainsNothing(),
+      isQuiet: () => this.#roster.isEmpty && this.#relay.isQuiet && this.#retainsNothing(),
     });
-    this.#suitSweep();
     const wake = () => {
       if (this.#closed === undefined) this.#sweep.start();
     };
     this.#roster = new Roster(settings, this.#sequence, this.#flush, this.events, wake);
     this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
-    this.channels = new Channels({
-      settings,
-      sequence: this.#sequence,
-      flush: this.#flush,
-      events: this.events,
-      wrote: wake,
-    });
+    this.#relay = new Relay(
+      { settings, sequence: this.#sequence, flush: this.#flush, events: this.events },
+      settings.backplane ?? inProcess(),
+    );
+    this.channels = new Channels(
+      { settings, sequence: this.#sequence, relay: this.#relay, wrote: wake },
+      this.events,
+    );
     this.registration = new Registration({
       channels: this.channels,
       roster: this.#roster,
+      relay: this.#relay,
       isOpen: () => this.activated,
       timeout: () => this.#timeout,
     });
+    this.#suitSweep();
+    if (!this.#relay.isQuiet) wake();
   }
 
   get activated(): boolean {
@@ -182,6 +194,10 @@ class Hub {
     };
   }
 
+  health(): Promise<Health> {
+    return this.#relay.health();
+  }
+
   async close(options: { drain?: number | undefined } = {}): Promise<void> {
     checkKnown(options, ['drain']);
     const { drain = 3000 } = options;
@@ -199,11 +215,13 @@ class Hub {
     }, drain);
     await this.#roster.empty();
     clearTimeout(deadline);
+    await this.#relay.close();
     this.#sweep.stop();
   }
 
   *#pass(elapsed: number): Generator<void> {
     this.#lookout.tick(elapsed);
+    this.#relay.tick(elapsed, performance.now());
     const now = Date.now();
     for (const listener of this.#roster.everyone()) {
       listener.tick(elapsed, now);
@@ -222,7 +240,7 @@ class Hub {
 
   #suitSweep(): void {
     const { heartbeat, stall, vanish, lifetime, log } = this.#settings;
-    this.#sweep.suit([heartbeat, stall, vanish, lifetime, log.age, this.#timeout]);
+    this.#sweep.suit([heartbeat, stall, vanish, lifetime, log.age, this.#timeout, ...this.#relay.times]);
   }
 }
 

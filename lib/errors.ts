@@ -108,3 +108,19 @@ export class InvalidAuthorizationError extends CometError {
     );
   }
 }
+
+/** Whether what a backplane rejected has happened: it never will, it has not and may be tried again, or nobody knows. */
+export type Happened = 'never' | 'no' | 'unknown';
+
+/** The backplane did not do what it was asked to; `cause` is what its client threw. */
+export class BackplaneError extends CometError {
+  readonly code = 'BACKPLANE';
+
+  constructor(
+    message: string,
+    readonly happened: Happened,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

@@ -43,6 +43,13 @@ export interface CometEvents {
   write: { channel: string; position: string; event: string; bytes: number; listeners: number };
   /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
   outcome: { channel: string; position: string; elapsed: number; outcome: Outcome };
+  /**
+   * A write never reached the backplane (`never`), or nobody knows whether it did (`unknown`): `cause` says why. Its
+   * listeners may have missed it.
+   */
+  drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
+  /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */
+  backplane: { healthy: true; cause: undefined } | { healthy: false; cause: Error };
   activate: Record<never, never>;
   deactivate: Record<never, never>;
   close: Record<never, never>;
@@ -63,6 +70,8 @@ const NAMES = Object.keys({
   refuse: 0,
   write: 0,
   outcome: 0,
+  drop: 0,
+  backplane: 0,
   activate: 0,
   deactivate: 0,
   close: 0,

@@ -46,6 +46,18 @@ export class Flush implements Iterator<void> {
     feed.overrun();
   }
 
+  /** Lets go of all that a feed retains; from now on it can be read from `floor`. What is new is delivered first. */
+  forget(feed: Feed, floor: number): void {
+    const { log } = feed;
+    while (log.oldest !== undefined) {
+      if (log.oldest.seq > feed.flushed && !this.#complete()) break;
+      log.shift();
+    }
+    log.begin(floor);
+    feed.flushed = floor;
+    feed.overrun();
+  }
+
   #mark(feed: Feed): void {
     this.#dirty.add(feed);
     if (this.#scheduled) return;

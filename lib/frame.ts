@@ -18,18 +18,10 @@ export const HEARTBEAT = Buffer.from(':\n');
 const LINE_END = /\r\n|\r|\n/g;
 
 /**
- * Encodes one event.
- * @param label the channel's id, percent-encoded: it stands in the event's id
+ * Encodes an event but for its id, which is known only once it has its place in the order.
  * @throws InvalidDataError for data with lone surrogates, which UTF-8 would alter
- * @throws FrameTooLargeError
  */
-export function encodeEvent(
-  data: string,
-  event: string | undefined,
-  position: Position,
-  label: string,
-  maxFrame: number,
-): Frame {
+export function encodeBody(data: string, event: string | undefined): string {
   if (!data.isWellFormed()) {
     throw new InvalidDataError(
       'The data has a lone surrogate, which UTF-8 would alter: pass it through toWellFormed().',
@@ -37,14 +29,52 @@ export function encodeEvent(
   }
   const name = event === undefined ? '' : `event: ${event}\n`;
   const lines = data.includes('\n') || data.includes('\r') ? data.replace(LINE_END, '\ndata: ') : data;
-  const frame = toFrame(`id: ${formatPosition(position)}@${label}\n${name}data: ${lines}\n\n`, position.seq);
-  if (frame.bytes.length > maxFrame) throw new FrameTooLargeError(frame.bytes.length, maxFrame);
-  return frame;
+  return `${name}data: ${lines}\n\n`;
+}
+
+/**
+ * Checks that an event is not too large.
+ * @param position where it would stand, or nearly: its digits count
+ * @throws FrameTooLargeError
+ */
+export function checkSize(body: string, position: Position, label: string, maxFrame: number): void {
+  // A unit of UTF-16 takes 3 bytes at the most: what is far from the limit need not be measured.
+  if (3 * body.length + label.length + 64 <= maxFrame) return;
+  const bytes = sizeOf(body, position, label);
+  if (bytes > maxFrame) throw new FrameTooLargeError(bytes, maxFrame);
+}
+
+/** Bytes of the event at its place in the order. */
+export function sizeOf(body: string, position: Position, label: string): number {
+  return Buffer.byteLength(idOf(position, label)) + Buffer.byteLength(body);
+}
+
+/**
+ * The event at its place in the order.
+ * @param label the channel's id, percent-encoded
+ * @param age how long ago it was written, in milliseconds
+ */
+export function toFrame(body: string, position: Position, label: string, age = 0): Frame {
+  return frameOf(idOf(position, label) + body, position.seq, age);
+}
+
+/** What `encodeBody` made of the event. */
+export function bodyOf({ bytes }: Frame): string {
+  return bytes.toString('utf8', bytes.indexOf('\n') + 1);
 }
 
 /** The last event of a channel. It has no id: a client's cursor stays at what the channel said last. */
 export function encodeEnd(chanId: string, seq: number): Frame {
-  return toFrame(endEvent(chanId), seq);
+  return frameOf(endEvent(chanId), seq, 0);
+}
+
+/**
+ * The last event of a stream that can't be told all: something of these channels is lost to it. Its id is a position of
+ * no epoch, so that the client comes back to `recovered: false` wherever its cursor stood.
+ */
+export function encodeGap(channels: readonly string[]): Buffer {
+  const id = formatPosition({ epoch: 'gap', seq: 0 });
+  return Buffer.from(`id: ${id}\nevent: comet:gap\ndata: ${JSON.stringify({ channels })}\n\n`);
 }
 
 /**
@@ -93,9 +123,13 @@ function endEvent(chanId: string): string {
   return `event: comet:end\ndata: ${JSON.stringify({ channel: chanId })}\n\n`;
 }
 
-function toFrame(text: string, seq: number): Frame {
+function idOf(position: Position, label: string): string {
+  return `id: ${formatPosition(position)}@${label}\n`;
+}
+
+function frameOf(text: string, seq: number, age: number): Frame {
   // Not from Node's pool, where one retained frame of 100 bytes would keep 8 KiB alive.
   const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
   bytes.write(text);
-  return { seq, bytes, at: performance.now() };
+  return { seq, bytes, at: performance.now() - age };
 }

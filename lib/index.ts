@@ -1,7 +1,11 @@
+export type { ListenerCount } from './answers.js';
+export type { Backplane } from './backplane.js';
+export { inProcess } from './backplanes/in-process.js';
 export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channel.js';
 export { Channels, type CreateOptions } from './channels.js';
 export { type Comet, comet, type Snapshot } from './comet.js';
 export {
+  BackplaneError,
   ChannelEndedError,
   CometError,
   FrameTooLargeError,
@@ -17,5 +21,13 @@ export {
 } from './errors.js';
 export type { CometEvents, LeaveReason, Transport } from './events.js';
 export type { ListenerSnapshot } from './listener.js';
-export type { Authorization, ChannelOptions, CometOptions, Lag, LogOptions } from './options.js';
-export { Deferred, type FailureReason, type Outcome } from './outcome.js';
+export type {
+  Authorization,
+  ChannelOptions,
+  CometOptions,
+  Lag,
+  LogOptions,
+  QueueOptions,
+} from './options.js';
+export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
+export type { Health } from './relay.js';

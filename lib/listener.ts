@@ -2,7 +2,7 @@ import { v4 as uuid } from 'uuid';
 import type { Events, LeaveReason, Transport } from './events.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
-import { encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
+import { encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
 import { drawn, shortened } from './jitter.js';
 import { merge, type Reading } from './log.js';
 import type { Settings } from './options.js';
@@ -202,6 +202,18 @@ export class Listener implements Reader, StreamOwner {
     feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), newest - 1);
     this.#skips ??= new Map();
     this.#skips.set(feed, newest - 1);
+  }
+
+  gap(chanIds: readonly string[]): () => void {
+    const lost = this.channels.filter((chanId) => chanIds.includes(chanId));
+    for (const channel of lost) {
+      this.#hall.events.emit('overrun', { listener: this.id, channel, lag: 'close' });
+    }
+    this.#leave('overrun');
+    return () => {
+      if (!this.#blocked) this.#stream.write(new Payload([encodeGap(lost)]));
+      this.close();
+    };
   }
 
   /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */

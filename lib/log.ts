@@ -69,6 +69,11 @@ export class Log {
     }
   }
 
+  /** What stands up to `floor` can't be read. Only for a log that holds nothing. */
+  begin(floor: number): void {
+    this.#floor = floor;
+  }
+
   /** The frames after `seq`, oldest first. Whether any are missing is for `floor` to say. */
   *after(seq: number): IterableIterator<Frame> {
     for (let index = this.#indexAfter(seq); index < this.#frames.length; index += 1) {

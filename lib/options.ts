@@ -1,5 +1,7 @@
 import type { IncomingMessage } from 'node:http';
+import { hostname } from 'node:os';
 import { inspect } from 'node:util';
+import type { Backplane } from './backplane.js';
 import { InvalidOptionError } from './errors.js';
 
 /**
@@ -80,6 +82,27 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   client?: ((request: Request) => string) | undefined;
   /** Bytes of one encoded event; a write of more throws. Default 1 MiB. */
   maxFrame?: number | undefined;
+  /** What carries writes between nodes, such as `redis({ client })`. Default: this process alone. */
+  backplane?: Backplane | undefined;
+  /** What this hub is called among the nodes; something random is added. Default: the name of the machine. */
+  node?: string | undefined;
+  /**
+   * How long other nodes may take to tell what became of a write, and a client waits for a backplane that is away. A node
+   * that is silent for longer counts as `unknown`. Default 5 s.
+   */
+  deadline?: number | undefined;
+  /** What waits while the backplane is away. Default `{ writes: 50 000, bytes: 16 MiB, wait: 5 s }`. */
+  queue?: QueueOptions | undefined;
+}
+
+/** Writes that a backplane has yet to accept. What is more, or waits longer, fails with the reason `backplane`. */
+export interface QueueOptions {
+  /** Writes at most. Default 50 000. */
+  writes?: number | undefined;
+  /** Bytes of them at most. Default 16 MiB. */
+  bytes?: number | undefined;
+  /** Milliseconds that each waits, give or take an eighth; with 0 a write fails at once while the backplane is away. Default 5 s. */
+  wait?: number | undefined;
 }
 
 /** What a channel was set to, every value there. */
@@ -109,6 +132,10 @@ export interface Settings extends ChannelSettings {
   readonly maxListenersPerClient: number | null;
   readonly client: (request: never) => string;
   readonly maxFrame: number;
+  readonly backplane: Backplane | undefined;
+  readonly node: string;
+  readonly deadline: number;
+  readonly queue: { readonly writes: number; readonly bytes: number; readonly wait: number };
 }
 
 type Check<T> = (value: unknown, name: string, inherited: T) => T;
@@ -164,6 +191,29 @@ const retention: Check<ChannelSettings['log']> = (value, name, inherited) =>
     `${name}.`,
   );
 
+const queue: Check<Settings['queue']> = (value, name, inherited) =>
+  settle(
+    value,
+    { writes: count('writes'), bytes: count('bytes'), wait: number(0, LONGEST_MS, 'milliseconds') },
+    inherited,
+    `${name}.`,
+  );
+
+const engine: Check<Backplane | undefined> = (value, name) => {
+  const { connect, name: label } = (value ?? {}) as Partial<Backplane>;
+  if (typeof connect !== 'function' || typeof label !== 'string') {
+    refuse(name, value, 'a backplane, such as redis({ client }) of express-comet/redis');
+  }
+  return value as Backplane;
+};
+
+const label: Check<string> = (value, name) => {
+  if (typeof value !== 'string' || !/^[\w.-]{1,64}$/.test(value)) {
+    refuse(name, value, '1 to 64 letters, digits, dots, underlines or hyphens');
+  }
+  return value as string;
+};
+
 const channelChecks: Checks<ChannelSettings> = {
   log: retention,
   lag,
@@ -187,6 +237,10 @@ const hubChecks: Checks<Settings> = {
   maxListenersPerClient: orNull(count('listeners')),
   client: callable(),
   maxFrame: count('bytes'),
+  backplane: engine,
+  node: label,
+  deadline: milliseconds,
+  queue,
 };
 
 const defaults: Settings = {
@@ -208,6 +262,13 @@ const defaults: Settings = {
   maxListenersPerClient: null,
   client: (request: IncomingMessage & { ip?: string }) => request.ip ?? request.socket.remoteAddress ?? '',
   maxFrame: MiB,
+  backplane: undefined,
+  node:
+    hostname()
+      .replace(/[^\w.-]/g, '-')
+      .slice(0, 64) || 'node',
+  deadline: 5000,
+  queue: { writes: 50_000, bytes: 16 * MiB, wait: 5000 },
 };
 
 /**

@@ -1,8 +1,8 @@
 /**
  * Why a write failed on a stream: it ended first (`closed`), broke (`error`), fell off the log (`overrun`),
  * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), or was closed by
- * `deactivate()` (`deactivated`). `backplane` is kept for a write that an engine between nodes never accepted; in one
- * process it does not occur.
+ * `deactivate()` (`deactivated`); or the write was never accepted by the `backplane`, and then it counts for each
+ * listener of this node, and for one where it has none: how many there are on others, nobody knows.
  */
 export type FailureReason =
   | 'closed'
@@ -26,11 +26,19 @@ export interface Outcome {
   readonly listeners: number;
   readonly delivered: number;
   readonly failed: number;
-  /** What nobody can know, such as a stream behind a compressor. Never counted as delivered. */
+  /**
+   * What nobody can know: a stream behind a compressor, a node that did not answer in time (as many as it was last
+   * known to have, one at the least). Never counted as delivered.
+   */
   readonly unknown: number;
   /** `failed`, by reason; a reason that did not occur is absent. */
   readonly reasons: Readonly<Partial<Record<FailureReason, number>>>;
+  /** The same of each node, by its name; where that was asked for. */
+  readonly perNode?: Readonly<Record<string, NodeOutcome>>;
 }
+
+/** What became of one write on the listeners of one node. */
+export type NodeOutcome = Omit<Outcome, 'perNode'>;
 
 /** A promise, and the power to settle it: `channel.write(data, { outcome: new Deferred<Outcome>() })`. */
 export class Deferred<T> {
@@ -64,7 +72,7 @@ export class Tally {
   constructor(
     readonly seq: number,
     readonly listeners: number,
-    readonly settled: (outcome: Outcome) => void,
+    readonly settled: (outcome: NodeOutcome) => void,
   ) {}
 
   /** Whether every stream has been counted. */
@@ -94,7 +102,14 @@ export class Tally {
     this.#counted.add(stream);
   }
 
-  get outcome(): Outcome {
+  /** The outcome if it were settled now: of those that are still to be counted nothing is known. */
+  get outcomeSoFar(): NodeOutcome {
+    const { outcome, listeners } = this;
+    const unknown = listeners - outcome.delivered - outcome.failed;
+    return { ...outcome, unknown, reasons: { ...outcome.reasons } };
+  }
+
+  get outcome(): NodeOutcome {
     return {
       status: this.#delivered === this.listeners ? 'success' : 'failure',
       listeners: this.listeners,

@@ -8,11 +8,15 @@ export interface Position {
   readonly seq: number;
 }
 
-/** The order of all writes: the epoch, and the last `seq` that was given out. */
+/** The order of all writes, as far as it is known here: the epoch, and the last `seq` of it. */
 export class Sequence {
-  // 48 random bits: two lives that shared an epoch would replay one's frames to clients of the other.
-  readonly epoch: string = randomBytes(6).toString('hex');
+  epoch = freshEpoch();
   head = 0;
+}
+
+/** An epoch that was never there before: two lives that shared one would replay one's frames to clients of the other. */
+export function freshEpoch(): string {
+  return randomBytes(6).toString('hex');
 }
 
 // What stands behind @ names the channel for the client to read; in a cursor it says nothing and is ignored.

@@ -1,8 +1,9 @@
 import type { Channel } from './channel.js';
 import { type Channels, isChannelName } from './channels.js';
-import { InvalidAuthorizationError, InvalidClientError } from './errors.js';
+import { BackplaneError, InvalidAuthorizationError, InvalidClientError } from './errors.js';
 import { drawn } from './jitter.js';
 import { Listener } from './listener.js';
+import type { Relay } from './relay.js';
 import type { Roster } from './roster.js';
 import { answer, answerHead, isAnswerable, type Request, type Response, turnOf } from './stream.js';
 import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from './target.js';
@@ -14,6 +15,7 @@ export type Next = (error?: unknown) => void;
 export interface Door {
   readonly channels: Channels;
   readonly roster: Roster;
+  readonly relay: Relay;
   /** Whether streams may be opened now. */
   isOpen(): boolean;
   /** The timeout of a new stream, in milliseconds. */
@@ -100,7 +102,23 @@ export class Registration {
     if (authorization instanceof Refusal) return authorization;
     // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
     if (!isAnswerable(request, response)) return undefined;
+    if (!(await this.#prepare(target))) return unavailable();
+    if (!isAnswerable(request, response)) return undefined;
     return this.#admit(request, response, target, authorization);
+  }
+
+  /** Has what other nodes have made and written arrive here. Returns false where the backplane can't be reached. */
+  async #prepare({ channelIds, cursor }: Target): Promise<boolean> {
+    const { channels, relay } = this.#door;
+    try {
+      const missing = channelIds.filter((id) => channels.peek(id) === undefined);
+      if (missing.length > 0) for (const [id, terms] of await relay.find(missing)) channels.adopt(id, terms);
+      await relay.ready(channelIds, cursor);
+      return true;
+    } catch (error) {
+      if (error instanceof BackplaneError) return false;
+      throw error;
+    }
   }
 
   /** From here on nothing is awaited: what was checked holds until the listener has joined. */
@@ -109,7 +127,7 @@ export class Registration {
     if (!isOpen()) return unavailable();
 
     const { channelIds, cursor } = target;
-    const found = channelIds.map((id) => channels.find(id)).filter((channel) => channel !== undefined);
+    const found = channelIds.map((id) => channels.peek(id)).filter((channel) => channel !== undefined);
     if (found.length === 0) return new Refusal(404, 'UNKNOWN_CHANNEL', 'There is no such channel.');
     const client = this.#clientOf(request);
     const limit = this.#limit(found, client);
@@ -120,7 +138,7 @@ export class Registration {
       return undefined;
     }
     const feeds = found.map((channel) => channel.feed);
-    const missing = channelIds.filter((id) => channels.find(id) === undefined);
+    const missing = channelIds.filter((id) => channels.peek(id) === undefined);
     const admission = { request, response, feeds, missing, cursor, client, expires, timeout: timeout() };
     const listener = Listener.join(roster, admission);
     // Code of the user's that hangs on the head may have closed the door.

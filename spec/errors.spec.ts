@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import * as library from '../lib/index.js';
 import {
+  BackplaneError,
   type Channel,
   ChannelEndedError,
   type Comet,
@@ -358,6 +359,7 @@ describe('Every error', () => {
     [FrameTooLargeError, 'FRAME_TOO_LARGE'],
     [InvalidAuthorizationError, 'INVALID_AUTHORIZATION'],
     [InvalidClientError, 'INVALID_CLIENT'],
+    [BackplaneError, 'BACKPLANE'],
   ];
 
   it('is a CometError, named as its class, with a code that does not change', () => {

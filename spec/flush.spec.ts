@@ -24,6 +24,10 @@ class Slow implements Reader {
   }
 
   overrun(): void {}
+
+  gap(): () => void {
+    return () => {};
+  }
 }
 
 describe('A flush', () => {

@@ -4,12 +4,14 @@ import fc from 'fast-check';
 import { isChannelName } from '../lib/channels.js';
 import {
   checkEventName,
+  checkSize,
+  encodeBody,
   encodeEnd,
-  encodeEvent,
   encodeOpening,
   encodeRetry,
   type Frame,
   HEARTBEAT,
+  toFrame,
 } from '../lib/frame.js';
 import {
   CometError,
@@ -19,12 +21,26 @@ import {
   InvalidDataError,
   InvalidEventNameError,
 } from '../lib/index.js';
+import type { Position } from '../lib/position.js';
 import { type ReceivedEvent, StrictParser } from './support/parser.js';
 import { SCALE } from './support/scale.js';
 import { hub } from './support/server.js';
 
 const EPOCH = '9f3ac1';
 const PLENTY = 2 ** 20;
+
+/** An event on its whole way to bytes. */
+function encodeEvent(
+  data: string,
+  event: string | undefined,
+  position: Position,
+  label: string,
+  maxFrame: number,
+): Frame {
+  const body = encodeBody(data, event);
+  checkSize(body, position, label, maxFrame);
+  return toFrame(body, position, label);
+}
 
 interface Written {
   readonly channel: string;

@@ -8,8 +8,9 @@ const LIB = fileURLToPath(new URL('../lib/', import.meta.url));
 
 // The rooms of the house, the highest first: a room knows those below it, and none above it.
 const ROOMS = [
-  'index comet registration target sweep lookout roster channels channel listener start stream kernel',
-  'flush slices feed payload log frame position events outcome options jitter errors',
+  'index comet registration target sweep lookout roster channels channel relay follower answers poll outbox',
+  'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
+  'flush slices feed payload log frame events outcome options backplane position jitter errors',
 ].flatMap((line) => line.split(' '));
 
 interface Import {

@@ -1,5 +1,8 @@
+import { hostname } from 'node:os';
 import { inspect } from 'node:util';
 import { expect } from 'chai';
+import { inProcess } from '../lib/backplanes/in-process.js';
+import { redis } from '../lib/backplanes/redis.js';
 import {
   type Channel,
   type ChannelOptions,
@@ -64,6 +67,7 @@ const hubRules: readonly Rule[] = [
     ],
   },
   milliseconds('stall'),
+  orNull(milliseconds('vanish')),
   orNull(milliseconds('timeout')),
   orNull(milliseconds('lifetime')),
   whole('channelsPerStream', 1),
@@ -72,6 +76,22 @@ const hubRules: readonly Rule[] = [
   orNull(whole('maxListenersPerClient', 1)),
   callable('client'),
   whole('maxFrame', 1),
+  {
+    name: 'backplane',
+    good: [inProcess()],
+    bad: [null, true, 5, 'redis', {}, [], () => ({}), { connect() {} }, { name: 'redis' }, redis],
+  },
+  {
+    name: 'node',
+    good: ['web-1', 'a', '10.0.0.1', 'x'.repeat(64)],
+    bad: [null, true, 5, '', 'a b', 'a\n', 'x'.repeat(65), 'é', {}],
+  },
+  milliseconds('deadline'),
+  {
+    name: 'queue',
+    good: [{}, { writes: 1 }, { bytes: 1 }, { wait: 0 }, { writes: 5, bytes: 5, wait: LONGEST_MS }],
+    bad: [null, true, 5, [], { writes: 0 }, { bytes: 0 }, { wait: -1 }, { wait: null }, { writes: 1.5 }],
+  },
 ];
 
 /** What is no bag of options at all. */
@@ -153,7 +173,12 @@ describe('The options of comet()', () => {
   checks(hubRules, (options) => comet(options));
 
   it('are by default what the documentation says', () => {
-    const { authorize, encode, client, ...settings } = hubSettings({});
+    const { authorize, encode, client, node, ...settings } = hubSettings({});
+    expect(node).to.equal(
+      hostname()
+        .replace(/[^\w.-]/g, '-')
+        .slice(0, 64),
+    );
     expect(settings).to.deep.equal({
       maxVirtualChannels: null,
       log: { frames: 1000, bytes: 1_048_576, age: 300_000 },
@@ -170,6 +195,9 @@ describe('The options of comet()', () => {
       maxListenersPerChannel: null,
       maxListenersPerClient: null,
       maxFrame: 1_048_576,
+      backplane: undefined,
+      deadline: 5000,
+      queue: { writes: 50_000, bytes: 16_777_216, wait: 5000 },
     });
     expect(authorize({} as never, ['news'])).to.equal(true);
     expect(encode('as it is' as never)).to.equal('as it is');

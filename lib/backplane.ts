@@ -1,0 +1,190 @@
+import type { Position } from './position.js';
+
+/*
+ * What an engine between nodes must keep. A node is one hub; an engine connects any number of them.
+ *
+ * WHO IS REACHED. An entry reaches every node that was subscribed to its channel when it was appended, the node that
+ * appended it included, for as long as the node's connection lives; the end of a channel reaches every node. A word
+ * that is told reaches the node it is for, or all, if it is connected then.
+ *
+ * WHAT IS ORDERED. All entries of all channels stand in one order, that of their `seq`. A node receives what it is
+ * subscribed to in that order, and its marks where they stand in it: what was appended before a mark was made arrives
+ * before that mark, or never. Entries of one node that were appended in turn stand in that order.
+ *
+ * WHAT IS RETAINED. The entries of a channel, up to the bounds that its last append named. Each tells the `seq` of the
+ * one before it in its channel, so that a hole shows.
+ *
+ * WHAT FAILS, AND HOW. An append has happened once it resolves, and once only, also where it was tried again. Where it
+ * rejects, a BackplaneError (errors.ts) says whether it may have happened. An engine that can't keep the order any more, since it has
+ * lost what it retained or may have, begins a new epoch: no position of the old one means anything then.
+ */
+
+/** One event of a channel, or the channel's end. */
+export interface Entry {
+  readonly chanId: string;
+  readonly epoch: string;
+  readonly seq: number;
+  /** The `seq` of the entry before it in its channel, or where the order stood when there was none. */
+  readonly previous: number;
+  /** The event without its id, as `frame.ts` made it; `null` is the end of the channel. */
+  readonly body: string | null;
+  /** How long it has been retained, in milliseconds. */
+  readonly age: number;
+  /** The write that awaits an outcome, if it does. */
+  readonly asker: Asker | undefined;
+}
+
+/** Who made a write, and which of theirs it was. */
+export interface Asker {
+  readonly node: string;
+  readonly number: number;
+}
+
+/** What a channel retains at the most; `age` in milliseconds. */
+export interface Bounds {
+  readonly frames: number;
+  readonly bytes: number;
+  readonly age: number | null;
+}
+
+/** What is to be appended. */
+export interface Append {
+  readonly chanId: string;
+  /** The epoch that the writer knows: in another one nothing is appended. */
+  readonly epoch: string;
+  readonly body: string | null;
+  readonly bounds: Bounds;
+  /** 1, 2, 3 … for each node: what is tried again has the same. */
+  readonly number: number;
+  /** The number of the append that must have happened before this one, or 0. */
+  readonly after: number;
+  /** Every number up to here needs no more protection against being appended twice. */
+  readonly settled: number;
+  /** Whether it may have happened already. */
+  readonly again: boolean;
+  /** Whether the channel is a new one, even where one of its name has ended. */
+  readonly fresh: boolean;
+  /** Whether its outcome is awaited: the entry names its asker then, and the reply who will answer. */
+  readonly asks: boolean;
+}
+
+/** An append has happened. */
+export interface Appended {
+  readonly seq: number;
+  /** The nodes that take it, and how many listeners each was last known to have; nobody, where it was not asked for. */
+  readonly nodes: ReadonlyMap<string, number>;
+}
+
+/** Which channels a node wants to know of, and from where on. */
+export interface Question {
+  readonly chanId: string;
+  /** The `seq` of the last entry that is known, or `null` for all that is retained. */
+  readonly from: number | null;
+  /** Listeners on this node. */
+  readonly listeners: number;
+}
+
+/** What an engine retains of a channel. */
+export interface Retained {
+  readonly chanId: string;
+  /** The `seq` of its last entry, retained or not; where the order stood, for a channel that it did not know. */
+  readonly last: number;
+  /** Those after the position that was asked for, in order. */
+  readonly entries: readonly Entry[];
+}
+
+/** The order at one moment. */
+export interface Snapshot {
+  readonly epoch: string;
+  /** The `seq` of the last entry of all. */
+  readonly head: number;
+  /** The channels that have something to tell. */
+  readonly channels: readonly Retained[];
+}
+
+/** How a channel is made on a node that did not make it. */
+export interface Terms {
+  readonly log: Bounds;
+  readonly lag: 'close' | 'latest';
+  readonly rewind: number;
+}
+
+/** What a node asks of any backplane. */
+interface AnyLink {
+  /** Milliseconds after which a node that did not `sync` is taken for dead. */
+  readonly lease: number;
+  /** Milliseconds after which a channel that no node has held, in `hold` or `sync`, may be forgotten. */
+  readonly keep: number;
+  append(append: Append): Appended | Promise<Appended>;
+  /**
+   * Makes channels known to the other nodes, or keeps them known. A `fresh` one is new even where one of its name has
+   * ended; of the others, those that have are returned.
+   */
+  hold(channels: ReadonlyMap<string, Terms>, fresh: boolean): readonly string[] | Promise<readonly string[]>;
+  /** Which of these channels are known, and on which terms. */
+  find(chanIds: readonly string[]): ReadonlyMap<string, Terms> | Promise<ReadonlyMap<string, Terms>>;
+  /** Tells a node, or all of them. */
+  tell(node: string | null, word: string): void | Promise<void>;
+  /** The nodes that are alive. */
+  nodes(): Promise<readonly string[]>;
+  /** Leaves for good. */
+  close(): Promise<void>;
+}
+
+/** A link to another process. Every promise may reject with a BackplaneError. */
+export interface RemoteLink extends AnyLink {
+  readonly direct?: undefined;
+  append(append: Append): Promise<Appended>;
+  /** Has entries of these channels arrive, surely, once it resolves. */
+  subscribe(chanIds: readonly string[]): Promise<void>;
+  unsubscribe(chanIds: readonly string[]): Promise<void>;
+  /**
+   * Marks a moment in the order, and says what stood before it. The mark arrives where everything else does. Keeps
+   * this node alive, and the channels known.
+   */
+  sync(questions: readonly Question[], mark: string): Promise<Snapshot>;
+  /** Doubts the connection: it is made anew. */
+  reset(cause: Error): void;
+}
+
+/**
+ * A link within the process: what it is asked has happened, and was received, when the call returns. The node is
+ * subscribed to all that it holds.
+ */
+export interface DirectLink extends AnyLink {
+  readonly direct: Direct;
+  append(append: Append): Appended;
+}
+
+export interface Direct {
+  /** Where the order stands. */
+  readonly position: Position;
+  /** What the other nodes retain of a channel. */
+  recall(chanId: string): Retained | undefined;
+}
+
+/** What a node asks of its backplane. */
+export type Link = RemoteLink | DirectLink;
+
+/** A node, as its backplane sees it. */
+export interface Node {
+  /** Unique among all nodes. */
+  readonly id: string;
+  /** The connection is there, and nothing is subscribed. */
+  connected(): void;
+  /** It is not; nothing arrives. */
+  disconnected(cause: Error): void;
+  receive(entry: Entry): void;
+  marked(mark: string): void;
+  hear(word: string): void;
+  /** What the node itself retains, for an engine that retains nothing. */
+  recall(chanId: string): Retained | undefined;
+}
+
+/** An engine: carries writes between nodes, orders them, and retains them. */
+export interface Backplane {
+  /** For people: `in process`, `redis`. */
+  readonly name: string;
+  /** Connects a node. Never throws for a server that is away: it is `connected` when that is there. */
+  connect(node: Node): Link;
+}

@@ -1,0 +1,193 @@
+/*
+ * What Redis does for a node, each as one script, and so at one moment: nothing of another node's comes between. All keys
+ * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
+ *
+ * hub        hash    epoch, run (the server process that the epoch is of), seq
+ * nodes      zset    each node, by the time at which its lease ends
+ * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, last (seq), bytes
+ *                    (retained), touched (when its expiry was last put off)
+ * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
+ * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
+ * accepted   zset    one for each node: the numbers of its latest appends, as <number>:<seq>
+ */
+export const SCRIPT = `
+local op = ARGV[1]
+local hub = KEYS[1]
+
+local function text(number) return string.format('%d', number) end
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- A server process that is not the one which began the epoch may have lost the end of the log: after a failover, or a
+-- restart from a file that was written a moment before. What it has lost it can't know, so the order begins anew.
+if op == 'hello' then
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local known = redis.call('HMGET', hub, 'epoch', 'run', 'seq')
+  if not known[1] or known[2] ~= run then
+    redis.call('HSET', hub, 'epoch', ARGV[2], 'run', run)
+    known[1] = ARGV[2]
+  end
+  return { known[1], known[3] or '0' }
+end
+
+local state = redis.call('HMGET', hub, 'epoch', 'seq')
+local epoch, head = state[1], tonumber(state[2] or '0')
+
+-- KEYS: hub, nodes, accepted, channel, log, audience
+if op == 'append' then
+  local nodes, accepted, channel, log, audience = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+  local known, node, number, after, settled = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+  local again, fresh, asks = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1'
+  local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+  local topic, name, body = ARGV[14], ARGV[15], ARGV[16]
+  if known ~= epoch then return { 'epoch' } end
+  local now = clock()
+
+  local seq
+  if again then
+    local before = redis.call('ZRANGEBYSCORE', accepted, number, number)[1]
+    if before then seq = tonumber(string.match(before, ':(%d+)$')) end
+  end
+  if not seq then
+    if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
+    local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'touched')
+    if line[1] == '0' then
+      if not fresh then return { 'ended' } end
+      redis.call('DEL', log)
+    end
+
+    seq = redis.call('HINCRBY', hub, 'seq', 1)
+    local previous = line[2] or text(seq - 1)
+    local id = text(seq) .. '-' .. text(now)
+    local asker = ''
+    if asks then asker = number .. ' ' .. node end
+    if body then redis.call('XADD', log, id, 'p', previous, 'a', asker, 'b', body)
+    else redis.call('XADD', log, id, 'p', previous, 'a', asker) end
+    redis.call('ZADD', accepted, number, number .. ':' .. text(seq))
+    if number % 64 == 0 then redis.call('ZREMRANGEBYSCORE', accepted, '-inf', settled) end
+
+    -- What is over a bound goes an eighth of it at a time: a stream gives up many entries as cheaply as one.
+    local length = redis.call('XLEN', log)
+    local retained = #(body or '')
+    if length > 1 then retained = retained + tonumber(line[3] or '0') end
+    local touched = tonumber(line[4] or '0')
+    local stale = now - touched > math.min(age > 0 and age or keep, keep) / 8
+    if length > 1 and (length > frames * 1.125 or retained > bytes * 1.125 or stale) then
+      local first
+      for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', math.min(length - 1, 256))) do
+        first = entry[1]
+        local old = age > 0 and now - tonumber(string.match(first, '-(%d+)$')) > age
+        if length <= frames and retained <= bytes and not old then break end
+        length = length - 1
+        retained = retained - #(entry[2][6] or '')
+        first = nil
+      end
+      if first then redis.call('XTRIM', log, 'MINID', first)
+      else redis.call('XTRIM', log, 'MAXLEN', length) end
+    end
+    if stale then
+      touched = now
+      redis.call('PEXPIRE', channel, math.max(age, keep) * 1.25)
+      redis.call('PEXPIRE', log, (age > 0 and age or keep) * 1.25)
+    end
+    redis.call('HSET', channel, 'open', body and '1' or '0', 'last', text(seq), 'bytes', text(retained), 'touched', text(touched))
+    local kind = 'e'
+    if not body then kind = 'x' end
+    redis.call('PUBLISH', topic, kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker .. '\\n' .. (body or name))
+  end
+
+  local reply = { 'ok', text(seq) }
+  if asks then
+    local present = redis.call('HGETALL', audience)
+    for index = 1, #present, 2 do
+      local lease = redis.call('ZSCORE', nodes, present[index])
+      if lease and tonumber(lease) > now then
+        reply[#reply + 1] = present[index]
+        reply[#reply + 1] = present[index + 1]
+      else redis.call('HDEL', audience, present[index]) end
+    end
+  end
+  return reply
+end
+
+-- KEYS: hub, nodes, accepted, then channel, log and audience of each
+if op == 'sync' then
+  local node, lease, keep, topic, mark = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+  redis.call('ZADD', KEYS[2], clock() + lease, node)
+  redis.call('PEXPIRE', KEYS[3], keep)
+  local reply = { epoch, text(head), text(clock()) }
+  for index = 0, (#KEYS - 3) / 3 - 1 do
+    local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
+    local from, listeners, top = ARGV[8 + 2 * index], ARGV[9 + 2 * index], ARGV[7]
+    if top == '' then top = text(head) end
+    local last = redis.call('HGET', channel, 'last')
+    if not last then
+      last = text(head)
+      redis.call('HSET', channel, 'last', last)
+    end
+    if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, keep) end
+    redis.call('HSET', audience, node, listeners)
+    redis.call('PEXPIRE', audience, keep)
+    if from == '' then
+      reply[#reply + 1] = { text(index), last, redis.call('XRANGE', log, '-', top) }
+    elseif last ~= from then
+      reply[#reply + 1] = { text(index), last, redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
+    end
+  end
+  if mark ~= '' then redis.call('PUBLISH', topic, 'm ' .. mark) end
+  return reply
+end
+
+-- KEYS: hub, then channel and log of each
+if op == 'hold' then
+  local fresh, keep = ARGV[2] == '1', ARGV[3]
+  local ended = {}
+  for index = 0, (#KEYS - 1) / 2 - 1 do
+    local channel, log, terms = KEYS[2 + 2 * index], KEYS[3 + 2 * index], ARGV[4 + index]
+    local open = redis.call('HGET', channel, 'open')
+    if open == '0' and not fresh then ended[#ended + 1] = text(index)
+    else
+      if open == '0' then redis.call('DEL', log) end
+      if not open then redis.call('HSETNX', channel, 'last', text(head)) end
+      redis.call('HSET', channel, 'open', '1')
+      redis.call('HSETNX', channel, 'terms', terms)
+      if redis.call('PTTL', channel) < tonumber(keep) then redis.call('PEXPIRE', channel, keep) end
+      -- Where age is no bound, what is retained stays for as long as the channel does.
+      if string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, keep) end
+    end
+  end
+  return ended
+end
+
+-- KEYS: hub, then each channel
+if op == 'find' then
+  local found = {}
+  for index = 2, #KEYS do
+    local line = redis.call('HMGET', KEYS[index], 'open', 'terms')
+    found[#found + 1] = line[1] == '1' and line[2] or ''
+  end
+  return found
+end
+
+-- KEYS: hub, then each audience
+if op == 'leave' then
+  for index = 2, #KEYS do redis.call('HDEL', KEYS[index], ARGV[2]) end
+  return {}
+end
+
+-- KEYS: hub, nodes, accepted
+if op == 'bye' then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  redis.call('DEL', KEYS[3])
+  return {}
+end
+
+-- KEYS: hub, nodes
+if op == 'nodes' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', clock())
+  return redis.call('ZRANGE', KEYS[2], 0, -1)
+end
+`;

@@ -1,0 +1,528 @@
+import type {
+  Asker,
+  Direct,
+  Entry,
+  Link,
+  Question,
+  RemoteLink,
+  Retained,
+  Snapshot,
+  Terms,
+} from './backplane.js';
+import { BackplaneError } from './errors.js';
+import type { Events } from './events.js';
+import type { Feed, Reader } from './feed.js';
+import type { Flush } from './flush.js';
+import { bodyOf, encodeEnd, toFrame } from './frame.js';
+import { Deferred, type Tally } from './outcome.js';
+import type { Position, Sequence } from './position.js';
+import { inSlices } from './slices.js';
+
+/** A channel, as it is followed. */
+export interface Member {
+  readonly id: string;
+  /** Its id, percent-encoded. */
+  readonly label: string;
+  readonly feed: Feed;
+  readonly terms: Terms;
+  /** It has ended, here or on another node. */
+  ended(): void;
+  /** Nobody has listened for a while, and nothing of it arrives any more. */
+  left(): void;
+}
+
+/** What a follower needs of its hub. */
+export interface Lookup {
+  readonly sequence: Sequence;
+  readonly flush: Flush;
+  readonly events: Events;
+  /** Milliseconds that somebody waits for a channel. */
+  readonly deadline: number;
+  /** The tally of a write whose outcome is awaited, here or on another node. */
+  tally(asker: Asker, seq: number, listeners: number): Tally;
+  /** All that was appended before has come, for the first time since the connection is there. */
+  caughtUp(): void;
+}
+
+/** How one channel stands with the backplane. */
+interface Mirror {
+  readonly member: Member;
+  /** All that is appended is received: its log here is what the backplane retains. */
+  attached: boolean;
+  /** Somebody waits for that. */
+  wanted: boolean;
+  /** The `seq` of its last entry. */
+  last: number;
+  /** Milliseconds that nobody has listened. */
+  idle: number;
+  /** The channel of the same name that was made before this one's end had come back. */
+  successor: Mirror | undefined;
+}
+
+/** One look at the order: what stood before its mark is in the snapshot, what stands behind it arrives behind it. */
+interface Round {
+  readonly mark: string;
+  /** Whether it looks at every channel. */
+  readonly full: boolean;
+  readonly number: number;
+  readonly done: Deferred<void>;
+  marked: boolean;
+  /** More came behind its mark than could be held back. */
+  flooded: boolean;
+  snapshot: Snapshot | undefined;
+}
+
+interface Waiter {
+  readonly mirrors: readonly Mirror[];
+  /** The first round that is late enough. */
+  readonly round: number;
+  readonly until: number;
+  readonly done: Deferred<void>;
+}
+
+// A channel that nobody listens to is let go after so long: clients that reconnect come within that.
+const GRACE_MS = 5000;
+// What may come between a mark and its snapshot. Beyond that another look is cheaper.
+const HELD_BACK = 10_000;
+
+/**
+ * Follows the order of all nodes. A channel that has listeners here is a mirror of what the backplane retains, so that
+ * replay, slow readers and live delivery are what they are in one process.
+ *
+ * A mirror is right as long as each entry tells of the one before it. Where one does not, where the connection is new,
+ * or where a look at the order shows more than has come, everything is compared with the backplane; until that is done
+ * nothing that arrives is taken. A client's cursor is one number for all its channels, and must not come past an event
+ * that is yet to be filled in.
+ */
+export class Follower {
+  readonly #direct: Direct | undefined;
+  // None in one process, where everything arrives as it is written.
+  readonly #remote: RemoteLink | undefined;
+  readonly #hub: Lookup;
+  readonly #mirrors = new Map<string, Mirror>();
+  #waiters: Waiter[] = [];
+
+  // One connection after the other: what belongs to an earlier one says nothing of this.
+  #life = 0;
+  #connected = false;
+  #subscribed = new Set<string>();
+  #leaving = new Set<string>();
+  #synced: boolean;
+  #pursuing = 0;
+  #round: Round | undefined;
+  #rounds = 0;
+  #concluded = 0;
+  #began = Infinity;
+  #due = false;
+  // What came behind the mark of a round whose snapshot has not come.
+  #heldBack: Entry[] | undefined;
+  #sinceLook = 0;
+
+  constructor(link: Link, hub: Lookup) {
+    if (link.direct === undefined) this.#remote = link;
+    else this.#direct = link.direct;
+    this.#hub = hub;
+    this.#synced = this.#direct !== undefined;
+    if (this.#direct === undefined) return;
+    const { epoch, seq } = this.#direct.position;
+    hub.sequence.epoch = epoch;
+    hub.sequence.head = seq;
+  }
+
+  /** The channels of this node. */
+  *members(): IterableIterator<Member> {
+    for (const { member, successor } of this.#mirrors.values()) yield successor?.member ?? member;
+  }
+
+  listenersOf(chanId: string): number {
+    return this.#mirrors.get(chanId)?.member.feed.listeners ?? 0;
+  }
+
+  /** A channel was made here; `retained` is what its log begins with, where that is known at once. */
+  add(member: Member, retained: Retained | undefined): void {
+    const { head } = this.#hub.sequence;
+    const attached = this.#direct !== undefined;
+    const mirror: Mirror = { member, attached, wanted: false, last: head, idle: 0, successor: undefined };
+    if (retained !== undefined) this.#load(mirror, retained);
+    const present = this.#mirrors.get(member.id);
+    if (present === undefined) this.#mirrors.set(member.id, mirror);
+    else present.successor = mirror;
+  }
+
+  /** What is retained here of a channel. */
+  recall(chanId: string): Retained | undefined {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror === undefined || !mirror.attached) return undefined;
+    const { epoch } = this.#hub.sequence;
+    const { log } = mirror.member.feed;
+    let previous = log.floor;
+    const entries = Array.from(log.after(0), (frame): Entry => {
+      const { seq, at } = frame;
+      const entry = { chanId, epoch, seq, previous, body: bodyOf(frame), age: performance.now() - at };
+      previous = seq;
+      return { ...entry, asker: undefined };
+    });
+    return { chanId, last: mirror.last, entries };
+  }
+
+  /**
+   * Has these channels arrive here, and the order be known up to the cursor. `undefined` where that is so already.
+   * Rejects with a BackplaneError where it can't be in time.
+   */
+  ready(chanIds: readonly string[], cursor: Position | null | undefined): Promise<void> | undefined {
+    const { sequence } = this.#hub;
+    if (this.#direct !== undefined) {
+      sequence.head = this.#direct.position.seq;
+      return undefined;
+    }
+    const mirrors = chanIds
+      .map((id) => this.#mirrors.get(id))
+      .filter((mirror) => mirror !== undefined)
+      .map((mirror) => mirror.successor ?? mirror);
+    for (const mirror of mirrors) {
+      mirror.idle = 0;
+      mirror.wanted = true;
+    }
+    // It comes from another node, which may be further on than what has arrived here.
+    const isAhead = cursor && (cursor.epoch !== sequence.epoch || cursor.seq > sequence.head);
+    if (this.#synced && !isAhead && mirrors.every(({ attached }) => attached)) return undefined;
+    return this.#wait(mirrors, isAhead ? this.#rounds + 1 : 0);
+  }
+
+  /** Everything up to the head of the sequence has come. */
+  get isSynced(): boolean {
+    return this.#synced;
+  }
+
+  /** Looks at the order. Rejects with a BackplaneError where that can't be done in time. */
+  async look(): Promise<void> {
+    if (this.#direct !== undefined) return;
+    await this.#wait([], this.#rounds + 1);
+  }
+
+  connected(): void {
+    this.#life += 1;
+    this.#connected = true;
+    this.#subscribed.clear();
+    this.#leaving.clear();
+    void this.#pursue();
+  }
+
+  disconnected(cause: Error): void {
+    this.#life += 1;
+    this.#connected = false;
+    this.#synced = false;
+    this.#began = Infinity;
+    this.#heldBack = undefined;
+    this.#round?.done.reject(cause);
+    this.#round = undefined;
+  }
+
+  receive(entry: Entry): void {
+    if (this.#heldBack !== undefined) {
+      this.#holdBack(entry);
+      return;
+    }
+    const mirror = this.#mirrors.get(entry.chanId);
+    if (mirror === undefined) return;
+    if (!mirror.attached) {
+      if (entry.body === null) this.#end(mirror, entry.seq);
+      return;
+    }
+    if (!this.#synced) return;
+    const { sequence } = this.#hub;
+    const isOfNow = entry.epoch === sequence.epoch;
+    if (isOfNow && entry.seq <= mirror.last) return;
+    if (isOfNow && entry.seq > sequence.head && entry.previous === mirror.last) this.#take(mirror, entry);
+    else this.#doubt();
+  }
+
+  /** A mark has come by the way of the entries. */
+  marked(mark: string): void {
+    const round = this.#round;
+    if (round?.mark !== mark) return;
+    round.marked = true;
+    if (round.snapshot === undefined) this.#heldBack = [];
+    else this.#conclude(round, round.snapshot);
+  }
+
+  /** A channel has ended on another node, and nothing of that arrived. */
+  missed(chanId: string): void {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror !== undefined && !mirror.attached) this.#end(mirror, this.#hub.sequence.head);
+  }
+
+  /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
+  tick(elapsed: number, now: number): void {
+    const link = this.#remote;
+    if (link === undefined) return;
+    const pause = link.lease / 3;
+    this.#sinceLook += elapsed;
+    if (this.#sinceLook >= pause) {
+      this.#sinceLook = 0;
+      this.#due = true;
+    }
+    for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
+    for (const waiter of this.#waiters) {
+      if (now >= waiter.until)
+        waiter.done.reject(new BackplaneError('The backplane can not be reached.', 'no'));
+    }
+    this.#waiters = this.#waiters.filter(({ until }) => now < until);
+    if (this.#connected && now - this.#began > pause) {
+      link.reset(new Error(`The backplane did not answer within ${pause} ms.`));
+    }
+    void this.#pursue();
+  }
+
+  /** Lets a channel go that nobody has listened to for a while. */
+  #rest(chanId: string, mirror: Mirror, elapsed: number): void {
+    const { member, attached, wanted } = mirror;
+    if (member.feed.listeners > 0 || !(attached || wanted)) {
+      mirror.idle = 0;
+      return;
+    }
+    mirror.idle += elapsed;
+    if (mirror.idle < GRACE_MS || this.#waiters.some(({ mirrors }) => mirrors.includes(mirror))) return;
+    mirror.attached = mirror.wanted = false;
+    this.#hub.flush.forget(member.feed, this.#hub.sequence.head);
+    this.#leaving.add(chanId);
+    member.left();
+  }
+
+  /** Forgets a channel that was let go. */
+  forget(chanId: string): void {
+    this.#mirrors.delete(chanId);
+  }
+
+  #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
+    const done = new Deferred<void>();
+    this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
+    void this.#pursue();
+    return done.promise;
+  }
+
+  #isMet({ mirrors, round }: Waiter): boolean {
+    return (
+      this.#synced &&
+      this.#concluded >= round &&
+      mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
+    );
+  }
+
+  /** Something may be missing. */
+  #doubt(): void {
+    this.#synced = false;
+    void this.#pursue();
+  }
+
+  /** Looks at the order for as long as there is reason to. One look at a time, of one connection. */
+  async #pursue(): Promise<void> {
+    const life = this.#life;
+    const link = this.#remote;
+    if (link === undefined || this.#pursuing === life || !this.#connected) return;
+    this.#pursuing = life;
+    try {
+      while (this.#life === life && this.#hasReason()) {
+        this.#began = performance.now();
+        await this.#lookOnce(link);
+      }
+    } catch (error) {
+      if (this.#life === life) link.reset(error as Error);
+    } finally {
+      if (this.#life === life) this.#began = Infinity;
+      if (this.#pursuing === life) this.#pursuing = 0;
+    }
+  }
+
+  #hasReason(): boolean {
+    return !this.#synced || this.#due || this.#leaving.size > 0 || this.#waiters.length > 0;
+  }
+
+  async #lookOnce(link: RemoteLink): Promise<void> {
+    await this.#subscribe(link);
+    const full = !this.#synced || this.#due;
+    this.#due = false;
+    const mirrors = [...this.#mirrors.values()].filter((mirror) => this.#subscribed.has(mirror.member.id));
+    const questions = mirrors
+      .filter(({ attached }) => full || !attached)
+      .map(({ member, attached, last }): Question => {
+        return { chanId: member.id, from: attached ? last : null, listeners: member.feed.listeners };
+      });
+
+    this.#rounds += 1;
+    const round: Round = {
+      mark: `${this.#life}-${this.#rounds}`,
+      number: this.#rounds,
+      full,
+      done: new Deferred(),
+      marked: false,
+      flooded: false,
+      snapshot: undefined,
+    };
+    // Where the look fails before it is awaited, nobody hears of it twice.
+    round.done.promise.catch(() => {});
+    this.#round = round;
+    const snapshot = await link.sync(questions, round.mark);
+    if (this.#round !== round) return;
+    round.snapshot = snapshot;
+    if (round.marked) this.#conclude(round, snapshot);
+    await round.done.promise;
+  }
+
+  async #subscribe(link: RemoteLink): Promise<void> {
+    const life = this.#life;
+    const leaving = [...this.#leaving].filter((chanId) => this.#subscribed.delete(chanId));
+    this.#leaving.clear();
+    if (leaving.length > 0) await link.unsubscribe(leaving);
+    const coming = [...this.#mirrors.values()]
+      .filter(({ attached, wanted }) => attached || wanted)
+      .map(({ member }) => member.id)
+      .filter((chanId) => !this.#subscribed.has(chanId));
+    if (coming.length > 0) await link.subscribe(coming);
+    if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
+  }
+
+  #holdBack(entry: Entry): void {
+    const heldBack = this.#heldBack as Entry[];
+    if (heldBack.length < HELD_BACK) heldBack.push(entry);
+    else if (this.#round !== undefined) this.#round.flooded = true;
+  }
+
+  #conclude(round: Round, snapshot: Snapshot): void {
+    const heldBack = this.#heldBack ?? [];
+    this.#heldBack = this.#round = undefined;
+    // Where a doubt has come up, a look at some of the channels has not settled it.
+    if (round.full || this.#synced) this.#install(snapshot);
+    if (round.flooded) this.#synced = false;
+    else for (const entry of heldBack) this.receive(entry);
+
+    this.#concluded = round.number;
+    round.done.resolve();
+    const met = this.#waiters.filter((waiter) => this.#isMet(waiter));
+    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    for (const { done } of met) done.resolve();
+  }
+
+  /** Everything before the mark has come, or comes now. */
+  #install({ epoch, head, channels }: Snapshot): void {
+    const { sequence } = this.#hub;
+    if (epoch !== sequence.epoch) {
+      // What was asked for was asked in positions of another epoch: it has to be asked again.
+      this.#beginAnew(epoch, head);
+      return;
+    }
+    const known: [Mirror, Retained][] = [];
+    const fresh: [Mirror, Retained][] = [];
+    for (const retained of channels) {
+      const mirror = this.#mirrors.get(retained.chanId);
+      if (mirror !== undefined) (mirror.attached ? known : fresh).push([mirror, retained]);
+    }
+
+    const missing = known.flatMap(([mirror, { entries }]) => entries.map((entry) => ({ mirror, entry })));
+    missing.sort((a, b) => a.entry.seq - b.entry.seq);
+    for (const { mirror, entry } of missing) {
+      if (entry.seq <= mirror.last) continue;
+      const isLate = entry.seq <= sequence.head;
+      if (isLate || entry.previous !== mirror.last) this.#gap(mirror, entry.previous, isLate);
+      this.#take(mirror, entry);
+    }
+    // What was let go before it could be read.
+    for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
+    sequence.head = Math.max(sequence.head, head);
+    for (const [mirror, retained] of fresh) this.#load(mirror, retained);
+
+    if (this.#synced) return;
+    this.#synced = true;
+    this.#hub.caughtUp();
+  }
+
+  /** The next entry of a channel. */
+  #take(mirror: Mirror, { seq, body, age, asker }: Entry): void {
+    const { sequence, flush, tally } = this.#hub;
+    const { label, feed } = mirror.member;
+    mirror.last = seq;
+    sequence.head = Math.max(sequence.head, seq);
+    if (body === null) {
+      this.#end(mirror, seq);
+      return;
+    }
+    const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
+    if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
+    flush.append(feed, frame);
+  }
+
+  #end(mirror: Mirror, seq: number): void {
+    const { flush } = this.#hub;
+    const { member, attached, successor } = mirror;
+    member.feed.end(seq);
+    if (attached) flush.append(member.feed, encodeEnd(member.id, seq));
+    if (successor === undefined) {
+      this.#mirrors.delete(member.id);
+      if (attached) this.#leaving.add(member.id);
+    } else {
+      this.#mirrors.set(member.id, successor);
+      if (attached) this.#load(successor, { chanId: member.id, last: seq, entries: [] });
+    }
+    member.ended();
+  }
+
+  /** The log of a channel is what the backplane retains of it. */
+  #load(mirror: Mirror, { last, entries }: Retained): void {
+    const { sequence, flush } = this.#hub;
+    const { feed, label } = mirror.member;
+    flush.forget(feed, entries[0]?.previous ?? last);
+    for (const { body, seq, age } of entries) {
+      if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
+    }
+    feed.flushed = last;
+    flush.trim(feed, performance.now());
+    mirror.last = last;
+    mirror.attached = true;
+    if (entries.at(-1)?.body === null) this.#end(mirror, last);
+  }
+
+  /**
+   * Something of a channel up to `floor` is lost to its listeners: they are told.
+   * @param always also where a listener of the channel may miss something, since later events were delivered already
+   */
+  #gap(mirror: Mirror, floor: number, always: boolean): void {
+    const { feed } = mirror.member;
+    this.#hub.flush.forget(feed, floor);
+    mirror.last = floor;
+    if (feed.lag === 'close' || always) tellGap(readersOf([feed]), [feed.chanId]);
+  }
+
+  #beginAnew(epoch: string, head: number): void {
+    const { sequence, flush } = this.#hub;
+    const mirrors = [...this.#mirrors.values()].filter(({ attached }) => attached);
+    const feeds = mirrors.map(({ member }) => member.feed);
+    tellGap(
+      readersOf(feeds),
+      feeds.map(({ chanId }) => chanId),
+    );
+    sequence.epoch = epoch;
+    sequence.head = head;
+    for (const mirror of mirrors) {
+      flush.forget(mirror.member.feed, head);
+      mirror.attached = false;
+    }
+    this.#synced = false;
+  }
+}
+
+function readersOf(feeds: readonly Feed[]): Set<Reader> {
+  return new Set(feeds.flatMap((feed) => [...feed.groups].flatMap(({ readers }) => [...readers])));
+}
+
+/** All of them read no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
+function tellGap(readers: ReadonlySet<Reader>, chanIds: readonly string[]): void {
+  const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
+  inSlices(each(goodbyes));
+}
+
+function* each(calls: readonly (() => void)[]): Generator<void> {
+  for (const call of calls) {
+    call();
+    yield;
+  }
+}

@@ -1,0 +1,298 @@
+import { v4 as uuid } from 'uuid';
+import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
+import type { Backplane, Entry, Link, Node, Retained, Terms } from './backplane.js';
+import { BackplaneError } from './errors.js';
+import type { Events } from './events.js';
+import type { Flush } from './flush.js';
+import { Follower, type Member } from './follower.js';
+import { sizeOf } from './frame.js';
+import type { Settings } from './options.js';
+import { type Letter, Outbox } from './outbox.js';
+import type { Deferred, NodeOutcome, Outcome } from './outcome.js';
+import { outcomeOf, Poll, refusedOf, unknownOf } from './poll.js';
+import { formatPosition, type Position, type Sequence } from './position.js';
+
+/** What a relay needs of its hub. */
+export interface RelayStation {
+  readonly settings: Settings;
+  readonly sequence: Sequence;
+  readonly flush: Flush;
+  readonly events: Events;
+}
+
+/** A write that was checked, and is to be carried out. */
+export interface Write {
+  readonly member: Member;
+  readonly body: string;
+  readonly event: string | undefined;
+  readonly outcome: Pick<Deferred<Outcome>, 'resolve'> | undefined;
+  readonly perNode: boolean;
+}
+
+/** What `push.health()` says. */
+export interface Health {
+  /** Whether what is written now would be delivered. */
+  readonly healthy: boolean;
+  /** Why not. */
+  readonly reason: string | null;
+  /** This hub's name among the nodes. */
+  readonly node: string;
+  /** `in process`, `redis`. */
+  readonly backplane: string;
+  /** Milliseconds that a mark took to the backplane, and back by the way that events come. */
+  readonly roundTrip: number | null;
+  /** Writes that the backplane has yet to accept. */
+  readonly queued: number;
+}
+
+// Channels that are made known again at a time.
+const HOLD = 500;
+
+/**
+ * The hub's end of the backplane. Writes go out, and come back in the one order of all nodes; outcomes are gathered
+ * from the nodes that took the write.
+ */
+export class Relay implements Node {
+  readonly id: string;
+  readonly #station: RelayStation;
+  readonly #backplane: Backplane;
+  readonly #link: Link;
+  readonly #follower: Follower;
+  readonly #answers: Answers;
+  readonly #outbox: Outbox | undefined;
+  // Channels that were made here, and that the backplane has yet to hear of.
+  readonly #unannounced = new Map<string, Terms>();
+  #writes = 0;
+  #sinceHold = 0;
+  #isUp: boolean;
+
+  constructor(station: RelayStation, backplane: Backplane) {
+    const { settings, sequence } = station;
+    const { deadline } = settings;
+    this.#station = station;
+    this.#backplane = backplane;
+    this.id = `${settings.node}-${uuid().slice(0, 8)}`;
+    this.#answers = new Answers({
+      id: this.id,
+      deadline,
+      tell: (node, word) => this.#tell(node, word),
+      listenersOf: (chanId) => this.#follower.listenersOf(chanId),
+    });
+    this.#link = backplane.connect(this);
+    this.#follower = new Follower(this.#link, {
+      ...station,
+      deadline,
+      tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
+      caughtUp: () => void this.#resume(),
+    });
+    this.#isUp = this.#link.direct !== undefined;
+    if (this.#link.direct === undefined) this.#outbox = new Outbox(this.#link, sequence, settings);
+  }
+
+  /** Whether time can change nothing here. */
+  get isQuiet(): boolean {
+    return this.#link.direct !== undefined && this.#answers.isQuiet;
+  }
+
+  /** The times, in milliseconds, that `tick` must not miss by much. */
+  get times(): readonly number[] {
+    const { deadline, queue } = this.#station.settings;
+    return this.#link.direct === undefined ? [deadline, this.#link.lease / 3, Math.max(queue.wait, 1)] : [];
+  }
+
+  /** A channel was made here. */
+  hold(member: Member): void {
+    this.#follower.add(member, this.#link.direct?.recall(member.id));
+    this.#unannounced.set(member.id, member.terms);
+    if (this.#isUp) void this.#announce();
+  }
+
+  /** A channel is no longer known here. */
+  forget(chanId: string): void {
+    this.#follower.forget(chanId);
+  }
+
+  /** Which of these channels other nodes have made, and how. Rejects with a BackplaneError. */
+  async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
+    return this.#link.find(chanIds);
+  }
+
+  /**
+   * Has channels arrive here, and the order be known up to a cursor. `undefined` where that is so already. Rejects with
+   * a BackplaneError where it can't be in time.
+   */
+  ready(chanIds: readonly string[], cursor: Position | null | undefined): Promise<void> | undefined {
+    return this.#follower.ready(chanIds, cursor);
+  }
+
+  /** Appends an event; it comes back as an entry. */
+  write({ member, body, event, outcome, perNode }: Write): void {
+    const { events, sequence } = this.#station;
+    const { listeners } = member.feed;
+    const channel = member.id;
+    const number = ++this.#writes;
+    let position = '';
+    if (outcome !== undefined) {
+      const at = performance.now();
+      const poll = new Poll<NodeOutcome>((answered) => {
+        const told = outcomeOf(answered, perNode);
+        this.#answers.forget(number);
+        events.guard(() => outcome.resolve(told));
+        if (!events.has('outcome')) return;
+        events.emit('outcome', { channel, position, elapsed: performance.now() - at, outcome: told });
+      });
+      this.#answers.await(number, poll);
+    }
+    this.#append(member, body, number, outcome !== undefined, {
+      accepted: ({ seq, nodes }) => {
+        const at = { epoch: sequence.epoch, seq };
+        position = formatPosition(at);
+        if (outcome !== undefined) this.#answers.expect(number, nodes);
+        if (!events.has('write')) return;
+        const bytes = sizeOf(body, at, member.label);
+        events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
+      },
+      refused: (happened, cause) => {
+        events.emit('drop', { channel, event: event ?? 'message', happened, cause });
+        // Those of other nodes can't be counted; that there was nobody is not known.
+        const counted = Math.max(member.feed.listeners, 1);
+        this.#answers.settle(number, happened === 'never' ? refusedOf(counted) : unknownOf(counted));
+      },
+    });
+  }
+
+  /** Appends the end of a channel. */
+  end(member: Member): void {
+    this.#append(member, null, ++this.#writes, false, {
+      accepted() {},
+      // It has ended here all the same; the others hear of it when they ask whether it is still known.
+      refused: (happened, cause) => {
+        this.#station.events.emit('drop', { channel: member.id, event: 'comet:end', happened, cause });
+      },
+    });
+  }
+
+  /** Listeners on all nodes. Rejects with a BackplaneError. */
+  async countListeners(chanId: string): Promise<ListenerCount> {
+    return this.#answers.count(chanId, await this.#link.nodes());
+  }
+
+  /** Has a mark go to the backplane, and come back by the way of the events. */
+  async health(): Promise<Health> {
+    const state = { node: this.id, backplane: this.#backplane.name, queued: this.#outbox?.size ?? 0 };
+    const began = performance.now();
+    try {
+      await this.#follower.look();
+    } catch (error) {
+      return { healthy: false, reason: (error as Error).message, ...state, roundTrip: null };
+    }
+    return { healthy: true, reason: null, ...state, roundTrip: performance.now() - began };
+  }
+
+  /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
+  tick(elapsed: number, now: number): void {
+    this.#answers.expire(now);
+    this.#outbox?.expire(now);
+    this.#follower.tick(elapsed, now);
+    this.#sinceHold += elapsed;
+    if (this.#sinceHold < this.#link.keep / 3) return;
+    this.#sinceHold = 0;
+    void this.#hold();
+  }
+
+  /** Leaves the backplane, once what was written has been accepted or refused. */
+  async close(): Promise<void> {
+    this.#outbox?.clear();
+    await this.#link.close();
+  }
+
+  connected(): void {
+    this.#follower.connected();
+  }
+
+  disconnected(cause: Error): void {
+    this.#outbox?.pause();
+    this.#follower.disconnected(cause);
+    if (!this.#isUp) return;
+    this.#isUp = false;
+    this.#station.events.emit('backplane', { healthy: false, cause });
+  }
+
+  receive(entry: Entry): void {
+    this.#follower.receive(entry);
+  }
+
+  marked(mark: string): void {
+    this.#follower.marked(mark);
+  }
+
+  hear(text: string): void {
+    const word = parseWord(text);
+    if (word !== undefined) this.#station.events.guard(() => this.#answers.hear(word));
+  }
+
+  recall(chanId: string): Retained | undefined {
+    return this.#follower.recall(chanId);
+  }
+
+  #append(
+    { id, terms }: Member,
+    body: string | null,
+    number: number,
+    asks: boolean,
+    told: Pick<Letter, 'accepted' | 'refused'>,
+  ): void {
+    const append = { chanId: id, body, bounds: terms.log, number, asks, fresh: this.#unannounced.has(id) };
+    if (this.#link.direct === undefined) {
+      this.#outbox?.post({ append, ...told });
+      return;
+    }
+    const { epoch } = this.#station.sequence;
+    told.accepted(this.#link.append({ ...append, epoch, after: 0, settled: 0, again: false }));
+  }
+
+  #tell(node: string | null, word: Word): void {
+    // What is not told is not answered, and the one who asked finds that out.
+    void this.#attempt(() => this.#link.tell(node, JSON.stringify(word)));
+  }
+
+  /** Everything that was appended before has come. */
+  async #resume(): Promise<void> {
+    // First what was written: a channel may have been ended and made anew meanwhile.
+    this.#outbox?.resume();
+    await this.#hold();
+    if (this.#isUp || !this.#follower.isSynced) return;
+    this.#isUp = true;
+    this.#station.events.emit('backplane', { healthy: true, cause: undefined });
+  }
+
+  /** Makes the channels of this node known, again where they were. */
+  async #hold(): Promise<void> {
+    await this.#announce();
+    const members = [...this.#follower.members()];
+    for (let first = 0; first < members.length; first += HOLD) {
+      const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
+      const ended = await this.#attempt(() => this.#link.hold(channels, false));
+      for (const chanId of ended ?? []) this.#follower.missed(chanId);
+    }
+  }
+
+  async #announce(): Promise<void> {
+    if (this.#unannounced.size === 0) return;
+    const channels = new Map(this.#unannounced);
+    this.#unannounced.clear();
+    const held = await this.#attempt(() => this.#link.hold(channels, true));
+    if (held !== undefined) return;
+    for (const [chanId, terms] of channels) this.#unannounced.set(chanId, terms);
+  }
+
+  /** What fails is done again when the connection is there again. */
+  async #attempt<T>(call: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await call();
+    } catch (error) {
+      if (error instanceof BackplaneError) return undefined;
+      throw error;
+    }
+  }
+}
