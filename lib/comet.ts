@@ -16,6 +16,7 @@ import {
   hubSettings,
   type Settings,
 } from './options.js';
+import { Deferred } from './outcome.js';
 import { Sequence } from './position.js';
 import { type Next, Registration } from './registration.js';
 import { type Health, Relay } from './relay.js';
@@ -209,10 +210,14 @@ class Hub {
   async #drain(drain: number): Promise<void> {
     this.channels.close();
     this.events.emit('close', {});
-    inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
+    const overdue = new Deferred<void>();
     const deadline = setTimeout(() => {
+      overdue.resolve();
       for (const listener of this.#roster.everyone()) listener.evict('drained');
     }, drain);
+    const settled = this.#relay.settle();
+    if (settled !== undefined) await Promise.race([settled, overdue.promise]);
+    inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
     await this.#roster.empty();
     clearTimeout(deadline);
     await this.#relay.close();

@@ -105,6 +105,7 @@ export class Follower {
   // One connection after the other: what belongs to an earlier one says nothing of this.
   #life = 0;
   #connected = false;
+  #caughtUp = false;
   #subscribed = new Set<string>();
   #leaving = new Set<string>();
   #synced: boolean;
@@ -203,6 +204,7 @@ export class Follower {
   connected(): void {
     this.#life += 1;
     this.#connected = true;
+    this.#caughtUp = false;
     this.#subscribed.clear();
     this.#leaving.clear();
     void this.#pursue();
@@ -249,7 +251,11 @@ export class Follower {
   /** A channel has ended on another node, and nothing of that arrived. */
   missed(chanId: string): void {
     const mirror = this.#mirrors.get(chanId);
-    if (mirror !== undefined && !mirror.attached) this.#end(mirror, this.#hub.sequence.head);
+    if (mirror === undefined) return;
+    const { head } = this.#hub.sequence;
+    if (mirror.attached) this.#gap(mirror, head, true);
+    mirror.attached = false;
+    this.#end(mirror, head);
   }
 
   /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
@@ -431,8 +437,9 @@ export class Follower {
     sequence.head = Math.max(sequence.head, head);
     for (const [mirror, retained] of fresh) this.#load(mirror, retained);
 
-    if (this.#synced) return;
     this.#synced = true;
+    if (this.#caughtUp) return;
+    this.#caughtUp = true;
     this.#hub.caughtUp();
   }
 

@@ -32,6 +32,7 @@ export class Outbox {
   // By number, which is their order.
   readonly #letters = new Map<number, Posted>();
   #bytes = 0;
+  #emptied: (() => void)[] = [];
   #last = 0;
   #inFlight = 0;
   #open = false;
@@ -47,6 +48,15 @@ export class Outbox {
 
   get size(): number {
     return this.#letters.size;
+  }
+
+  get isEmpty(): boolean {
+    return this.size === 0;
+  }
+
+  /** Resolves when nothing is left in it. */
+  async empty(): Promise<void> {
+    if (!this.isEmpty) await new Promise<void>((resolve) => this.#emptied.push(resolve));
   }
 
   post(letter: Letter): void {
@@ -150,6 +160,7 @@ export class Outbox {
   #take(posted: Posted): boolean {
     if (!this.#letters.delete(posted.append.number)) return false;
     this.#bytes -= posted.bytes;
+    if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
     return true;
   }
 }

@@ -1,13 +1,15 @@
 import type { NodeOutcome, Outcome } from './outcome.js';
 
+const NOBODY: ReadonlyMap<string, number> = new Map();
+
 /** Collects the answers of nodes, until all that are expected have come, or the deadline has. */
 export class Poll<Answer> {
   readonly answers = new Map<string, Answer>();
   /** The nodes that did not answer in time, and how many listeners each was last known to have. */
-  readonly silent = new Map<string, number>();
+  silent = NOBODY;
   readonly #settled: (poll: Poll<Answer>) => void;
-  // Those who have yet to answer; undefined while it is not known who will, and once it is settled.
-  #missing: Map<string, number> | undefined;
+  // Those who answer; undefined while that is not known, and once it is settled.
+  #expected: ReadonlyMap<string, number> | undefined;
   #expires = Infinity;
 
   constructor(settled: (poll: Poll<Answer>) => void) {
@@ -20,39 +22,37 @@ export class Poll<Answer> {
    */
   expect(nodes: ReadonlyMap<string, number>, expires: number): void {
     this.#expires = expires;
-    this.#missing = new Map(nodes);
-    for (const node of this.answers.keys()) this.#missing.delete(node);
+    this.#expected = nodes;
     this.#settleIfComplete();
   }
 
   answer(node: string, answer: Answer): void {
     this.answers.set(node, answer);
-    this.#missing?.delete(node);
     this.#settleIfComplete();
   }
 
   /** Waits no longer for other nodes; for the `own` one always, since it will answer. */
   expire(now: number, own: string): void {
     if (now < this.#expires) return;
-    for (const [node, listeners] of this.#missing ?? []) {
-      if (node === own) continue;
-      this.silent.set(node, listeners);
-      this.#missing?.delete(node);
-    }
+    const missing = [...(this.#expected ?? NOBODY)].filter(([node]) => !this.answers.has(node));
+    this.silent = new Map(missing.filter(([node]) => node !== own));
     this.#settleIfComplete();
   }
 
   #settleIfComplete(): void {
-    if (this.#missing?.size !== 0) return;
-    this.#missing = undefined;
+    if (this.#expected === undefined) return;
+    for (const node of this.#expected.keys()) {
+      if (!this.answers.has(node) && !this.silent.has(node)) return;
+    }
+    this.#expected = undefined;
     this.#settled(this);
   }
 }
 
 /** The outcome of one write, of what became of it on each node. */
 export function outcomeOf({ answers, silent }: Poll<NodeOutcome>, perNode: boolean): Outcome {
-  const [only, ...others] = answers.values();
-  if (only !== undefined && others.length === 0 && silent.size === 0 && !perNode) return only;
+  const [only] = answers.values();
+  if (only !== undefined && answers.size === 1 && silent.size === 0 && !perNode) return only;
   const all = new Map(answers);
   // A node that was subscribed had a listener, or had one a moment before.
   for (const [node, listeners] of silent) all.set(node, unknownOf(Math.max(listeners, 1)));

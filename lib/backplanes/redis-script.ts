@@ -119,14 +119,19 @@ if op == 'sync' then
   redis.call('ZADD', KEYS[2], clock() + lease, node)
   redis.call('PEXPIRE', KEYS[3], keep)
   local reply = { epoch, text(head), text(clock()) }
+  local top = ARGV[7] == '' and text(head) or ARGV[7]
   for index = 0, (#KEYS - 3) / 3 - 1 do
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
-    local from, listeners, top = ARGV[8 + 2 * index], ARGV[9 + 2 * index], ARGV[7]
-    if top == '' then top = text(head) end
+    local from, listeners = ARGV[8 + 2 * index], ARGV[9 + 2 * index]
     local last = redis.call('HGET', channel, 'last')
     if not last then
       last = text(head)
       redis.call('HSET', channel, 'last', last)
+    end
+    if tonumber(last) > tonumber(top) then
+      -- Written behind the mark, which a call before this one made: what follows the mark tells what was last before it.
+      local behind = redis.call('XRANGE', log, text(tonumber(top) + 1), '+', 'COUNT', 1)[1]
+      last = behind and behind[2][2] or top
     end
     if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, keep) end
     redis.call('HSET', audience, node, listeners)

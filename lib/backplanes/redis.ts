@@ -96,6 +96,7 @@ const SHA = createHash('sha1').update(SCRIPT).digest('hex');
 // Channels that one call of a script looks at: Redis does nothing else meanwhile.
 const CHANNELS_AT_A_TIME = 256;
 const RETRY_MS = [50, 2000] as const;
+const CLOSED = new Error('The hub was closed.');
 
 class RedisLink implements RemoteLink {
   readonly lease: number;
@@ -208,9 +209,11 @@ class RedisLink implements RemoteLink {
   async close(): Promise<void> {
     this.#closed = true;
     this.#pause?.over();
-    // What other nodes would find out by themselves, after the lease.
+    // What other nodes would find out by themselves, after the lease. A server that is stopped does not hear it.
+    const timer = setTimeout(() => this.reset(CLOSED), Math.min(this.lease / 3, 1000));
     await this.#run('bye', this.#ownKeys, [this.#node.id]).catch(() => {});
-    this.reset(new Error('The hub was closed.'));
+    clearTimeout(timer);
+    this.reset(CLOSED);
     await this.#done;
   }
 
