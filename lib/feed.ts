@@ -12,7 +12,7 @@ export interface Reader {
   /** The feed's log has let go what it had yet to read. */
   overrun(feed: Feed): void;
   /** Something of these channels is lost to it: it reads no more. Returns what tells its client so and ends its stream. */
-  gap(chanIds: readonly string[]): () => void;
+  gap(chanIds: ReadonlySet<string>): () => void;
 }
 
 let serial = 0;

@@ -496,17 +496,14 @@ export class Follower {
     const { feed } = mirror.member;
     this.#hub.flush.forget(feed, floor);
     mirror.last = floor;
-    if (feed.lag === 'close' || always) tellGap(readersOf([feed]), [feed.chanId]);
+    if (feed.lag === 'close' || always) tellGap([feed]);
   }
 
   #beginAnew(epoch: string, head: number): void {
     const { sequence, flush } = this.#hub;
     const mirrors = [...this.#mirrors.values()].filter(({ attached }) => attached);
     const feeds = mirrors.map(({ member }) => member.feed);
-    tellGap(
-      readersOf(feeds),
-      feeds.map(({ chanId }) => chanId),
-    );
+    tellGap(feeds);
     sequence.epoch = epoch;
     sequence.head = head;
     for (const mirror of mirrors) {
@@ -517,12 +514,12 @@ export class Follower {
   }
 }
 
-function readersOf(feeds: readonly Feed[]): Set<Reader> {
-  return new Set(feeds.flatMap((feed) => [...feed.groups].flatMap(({ readers }) => [...readers])));
-}
-
-/** All of them read no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
-function tellGap(readers: ReadonlySet<Reader>, chanIds: readonly string[]): void {
+/** Who reads these feeds reads no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
+function tellGap(feeds: readonly Feed[]): void {
+  const chanIds = new Set(feeds.map(({ chanId }) => chanId));
+  const readers = new Set<Reader>();
+  for (const { groups } of feeds)
+    for (const group of groups) for (const reader of group.readers) readers.add(reader);
   const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
   inSlices(each(goodbyes));
 }

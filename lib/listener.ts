@@ -204,8 +204,8 @@ export class Listener implements Reader, StreamOwner {
     this.#skips.set(feed, newest - 1);
   }
 
-  gap(chanIds: readonly string[]): () => void {
-    const lost = this.channels.filter((chanId) => chanIds.includes(chanId));
+  gap(chanIds: ReadonlySet<string>): () => void {
+    const lost = this.channels.filter((chanId) => chanIds.has(chanId));
     for (const channel of lost) {
       this.#hall.events.emit('overrun', { listener: this.id, channel, lag: 'close' });
     }

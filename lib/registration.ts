@@ -1,6 +1,11 @@
 import type { Channel } from './channel.js';
 import { type Channels, isChannelName } from './channels.js';
-import { BackplaneError, InvalidAuthorizationError, InvalidClientError } from './errors.js';
+import {
+  BackplaneError,
+  InvalidAuthorizationError,
+  InvalidClientError,
+  TooManyVirtualChannelsError,
+} from './errors.js';
 import { drawn } from './jitter.js';
 import { Listener } from './listener.js';
 import type { Relay } from './relay.js';
@@ -101,13 +106,12 @@ export class Registration {
     const authorization = await this.#authorize(request, channelIds);
     if (authorization instanceof Refusal) return authorization;
     // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
-    if (!isAnswerable(request, response)) return undefined;
-    if (!(await this.#prepare(target))) return unavailable();
+    if (!this.#door.isOpen() || !(await this.#prepare(target))) return unavailable();
     if (!isAnswerable(request, response)) return undefined;
     return this.#admit(request, response, target, authorization);
   }
 
-  /** Has what other nodes have made and written arrive here. Returns false where the backplane can't be reached. */
+  /** Has what other nodes have made and written arrive here. Returns false where it can't. */
   async #prepare({ channelIds, cursor }: Target): Promise<boolean> {
     const { channels, relay } = this.#door;
     try {
@@ -116,7 +120,7 @@ export class Registration {
       await relay.ready(channelIds, cursor);
       return true;
     } catch (error) {
-      if (error instanceof BackplaneError) return false;
+      if (error instanceof BackplaneError || error instanceof TooManyVirtualChannelsError) return false;
       throw error;
     }
   }

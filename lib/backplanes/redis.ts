@@ -249,11 +249,14 @@ class RedisLink implements RemoteLink {
     const { client } = this.#settings;
     const { options } = client;
     // A connection that comes back by itself would hide what was missed meanwhile; and a command that waits for one
-    // would be sent at a time that nobody knows of. A cluster's client has no such options of its own.
-    const overrides =
-      options !== undefined && 'rootNodes' in options
-        ? {}
-        : { disableOfflineQueue: true, socket: { ...options?.socket, reconnectStrategy: false } };
+    // would be sent at a time that nobody knows of. A cluster's client has no options to look at,
+    // and none for that.
+    const overrides = {
+      disableOfflineQueue: true,
+      // Replies as strings, whatever the client's own calls are to return.
+      commandOptions: {},
+      ...(options !== undefined && { socket: { ...options.socket, reconnectStrategy: false } }),
+    };
     return [client.duplicate(overrides), client.duplicate(overrides)];
   }
 
