@@ -93,8 +93,9 @@ interface Life {
 }
 
 const SHA = createHash('sha1').update(SCRIPT).digest('hex');
-// Channels that one call of a script looks at: Redis does nothing else meanwhile.
-const CHANNELS_AT_A_TIME = 256;
+// What one call of a script looks at, for Redis does nothing else meanwhile: channels, one that is read whole for so many.
+const PORTION = 256;
+const WHOLE = 16;
 const RETRY_MS = [50, 2000] as const;
 const CLOSED = new Error('The hub was closed.');
 
@@ -178,9 +179,12 @@ class RedisLink implements RemoteLink {
   /** The first call makes the mark; what the next ones read is no younger. */
   async sync(questions: readonly Question[], mark: string): Promise<Snapshot> {
     let snapshot: Snapshot | undefined;
-    for (let first = 0; first === 0 || first < questions.length; first += CHANNELS_AT_A_TIME) {
-      const some = questions.slice(first, first + CHANNELS_AT_A_TIME);
-      const { epoch, head, channels } = await this.#look(some, snapshot?.head, first === 0 ? mark : '');
+    for (const some of portions(questions)) {
+      const { epoch, head, channels } = await this.#look(
+        some,
+        snapshot?.head,
+        snapshot === undefined ? mark : '',
+      );
       if (snapshot !== undefined && snapshot.epoch !== epoch) {
         throw new BackplaneError('Redis has begun a new epoch.', 'no');
       }
@@ -401,6 +405,22 @@ function parseEntry(message: string, chanId: string): Entry | undefined {
 
 function askerOf([number, node]: readonly string[]): Entry['asker'] {
   return node === undefined ? undefined : { number: Number(number), node };
+}
+
+/** One portion at the least. */
+function* portions(questions: readonly Question[]): IterableIterator<readonly Question[]> {
+  let portion: Question[] = [];
+  let weight = 0;
+  for (const question of questions) {
+    weight += question.from === null ? WHOLE : 1;
+    if (weight > PORTION) {
+      yield portion;
+      portion = [];
+      weight = question.from === null ? WHOLE : 1;
+    }
+    portion.push(question);
+  }
+  yield portion;
 }
 
 function pairs(list: readonly string[]): ReadonlyMap<string, number> {
