@@ -68,7 +68,9 @@ export function makeApp({ stage, monitor, clients, cut }: Parts): Express {
 
   app.post('/write/:chan_id', async (request, response) => {
     const { data, event } = request.body ?? {};
-    response.json(await find(request.params.chan_id).send(data, { event }));
+    const channel = find(request.params.chan_id);
+    stage.announce(event);
+    response.json(await channel.send(data, { event, perNode: stage.isShared }));
   });
 
   app.post('/create', (request, response) => {

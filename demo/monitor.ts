@@ -7,6 +7,7 @@ import {
 } from 'express-comet';
 import type { Clients, ClientsSnapshot } from './clients.js';
 import type { Gauge, Totals } from './gauge.js';
+import type { Nodes, NodesSnapshot } from './nodes.js';
 import type { Sample } from './sources/machine.js';
 import type { Stage } from './stage.js';
 
@@ -31,12 +32,17 @@ export interface State {
   /** Those furthest behind first, so many of each channel. */
   readonly streams: readonly ListenerSnapshot[];
   readonly clients: ClientsSnapshot;
+  /** Where there is a backplane, once they have been asked. */
+  readonly cluster: NodesSnapshot | null;
 }
 
 /** One thing that the observed hub told, and when. */
 export type Happening = {
-  [Name in keyof CometEvents]: { readonly type: Name; readonly at: number } & CometEvents[Name];
+  [Name in keyof CometEvents]: { readonly type: Name; readonly at: number } & Told<CometEvents[Name]>;
 }[Exclude<keyof CometEvents, 'error'>];
+
+/** An error as its text. */
+type Told<Event> = Event extends { cause: unknown } ? Omit<Event, 'cause'> & { cause: string | null } : Event;
 
 /** What happened since the last time; `dropped` are so many more than anybody would read. */
 export interface Happenings {
@@ -56,7 +62,7 @@ const STREAMS = 40;
 const NAMES = 20;
 
 const CHANGES = ['create', 'end', 'join', 'leave', 'activate', 'deactivate', 'close'] as const;
-const TOLD = [...CHANGES, 'write', 'outcome', 'overrun', 'refuse'] as const;
+const TOLD = [...CHANGES, 'write', 'outcome', 'overrun', 'refuse', 'drop', 'backplane'] as const;
 
 /**
  * A hub of its own, which tells of the observed one: to deactivate that one must not blind whoever did it.
@@ -83,6 +89,7 @@ export class Monitor {
   readonly #stage: Stage;
   readonly #gauge: Gauge;
   readonly #clients: Clients;
+  readonly #nodes: Nodes | undefined;
   readonly #stall: number;
   readonly #names = new Map<string, Set<string>>();
   readonly #timer: NodeJS.Timeout;
@@ -91,10 +98,11 @@ export class Monitor {
   #stateDue: NodeJS.Timeout | undefined;
   #batchDue: NodeJS.Timeout | undefined;
 
-  constructor(stage: Stage, gauge: Gauge, clients: Clients, stall: number) {
+  constructor(stage: Stage, gauge: Gauge, clients: Clients, nodes: Nodes | undefined, stall: number) {
     this.#stage = stage;
     this.#gauge = gauge;
     this.#clients = clients;
+    this.#nodes = nodes;
     this.#stall = stall;
     stage.watch((push) => this.#watch(push));
     this.#timer = setInterval(() => this.#tellState(), PERIOD);
@@ -129,7 +137,7 @@ export class Monitor {
   #watch(push: Comet): void {
     this.#names.clear();
     for (const type of TOLD) {
-      push.on(type, (event) => this.#tell({ type, at: Date.now(), ...event } as Happening));
+      push.on(type, (event) => this.#tell({ type, at: Date.now(), ...told(event) } as Happening));
     }
     for (const name of CHANGES) push.on(name, this.changed);
     push.on('write', ({ channel, event }) => this.#named(channel, event));
@@ -160,6 +168,8 @@ export class Monitor {
   #tellState(): void {
     clearTimeout(this.#stateDue);
     this.#stateDue = undefined;
+    // Nobody is asked for what nobody sees.
+    if (this.#state.listeners > 0) this.#nodes?.look();
     const { push, timeout } = this.#stage;
     const {
       activated,
@@ -183,8 +193,21 @@ export class Monitor {
       channels: channels.map((channel) => ({ ...channel, names: [...(this.#names.get(channel.id) ?? [])] })),
       streams: someOfEach(worst),
       clients: this.#clients.inspect(worst),
+      cluster: this.#nodes?.inspect() ?? null,
     });
   }
+}
+
+/** An event of the hub's as JSON can say it. */
+function told<Event extends object>(event: Event): Told<Event> {
+  if (!('cause' in event)) return event as Told<Event>;
+  const { cause } = event;
+  return { ...event, cause: cause instanceof Error ? messageOf(cause) : null } as unknown as Told<Event>;
+}
+
+/** What an error says, and what was behind it. */
+function messageOf({ message, cause }: Error): string {
+  return cause instanceof Error && cause.message !== '' ? `${message} ${messageOf(cause)}` : message;
 }
 
 function someOfEach(streams: readonly ListenerSnapshot[]): ListenerSnapshot[] {

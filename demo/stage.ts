@@ -1,5 +1,8 @@
 import { type ChannelOptions, type Comet, type CometOptions, comet, type SendOptions } from 'express-comet';
 
+/** On it pages are told the names of events that other nodes write. */
+const NAMES = 'names';
+
 /** The hub that the page observes. A hub that was closed stays closed, so a new one may take its place. */
 export class Stage {
   /** As it was set last: a hub does not tell. */
@@ -34,6 +37,19 @@ export class Stage {
     for (const watch of this.#watchers) watch(this.#push);
   }
 
+  /** Whether it has a backplane. */
+  get isShared(): boolean {
+    return this.#options.backplane !== undefined;
+  }
+
+  /**
+   * Says the name of an event that is about to be written: an `EventSource` hears only those that it was told of, and
+   * this may be the first of its name on another node. On one stream what is written first arrives first.
+   */
+  announce(event: unknown): void {
+    if (this.isShared && typeof event === 'string') this.#push.channels.find(NAMES)?.write(event);
+  }
+
   setTimeout(timeout: number | null, reset: boolean): void {
     this.#push.setTimeout(timeout, { reset });
     this.timeout = timeout;
@@ -50,7 +66,9 @@ export class Stage {
 
   #make(): Comet {
     const push = comet(this.#options);
-    for (const [name, options] of Object.entries(this.#channels)) push.channels.create({ name, ...options });
+    // Another node may have made them before.
+    for (const [name, options] of Object.entries(this.#channels)) push.channels.open(name, options);
+    if (this.isShared) push.channels.open(NAMES, { rewind: 100, log: { frames: 100, age: null } });
     return push;
   }
 }

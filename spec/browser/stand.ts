@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import axe from 'axe-core';
 import { expect } from 'chai';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { FLAGS, findBrowser } from '../../scripts/browser.mjs';
@@ -149,6 +150,22 @@ export class Visit {
   async showChannel(name: string): Promise<void> {
     await this.page.getByRole('link', { name, exact: true }).click();
     await this.says('#channel-title', name);
+  }
+
+  /** Has no violation that axe finds, and fits, in this scheme and at this width. */
+  async isSound(colorScheme: 'light' | 'dark', width: number): Promise<void> {
+    const { page } = this;
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width, height: 900 });
+    await page.evaluate(axe.source);
+    const violations = await page.evaluate(async () => {
+      const { axe } = globalThis as unknown as { axe: typeof import('axe-core') };
+      const { violations } = await axe.run({ resultTypes: ['violations'], preload: false });
+      return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(', ')}`);
+    });
+    expect(violations, `${page.url()}, ${colorScheme}, ${width}`).to.deep.equal([]);
+    const overflow = await page.locator('html').evaluate((root) => root.scrollWidth - root.clientWidth);
+    expect(overflow, `${page.url()}, ${width}`).to.equal(0);
   }
 
   /** Nothing went wrong, but what `expected` is about. */

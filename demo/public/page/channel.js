@@ -3,6 +3,7 @@
 import { confirmed } from './confirm.js';
 import { byId, copyOf, drawn, reconcile, setData, setText } from './dom.js';
 import { bytes, count, plural, reasonsOf, time } from './format.js';
+import { listenersOnAll, nameOf } from './nodes.js';
 import { fillPosition, toneOf, writtenRows } from './rows.js';
 import { post, Refused, telling } from './server.js';
 import * as store from './store.js';
@@ -79,7 +80,13 @@ function draw(stream) {
   byId('end').disabled = channel === undefined;
   byId('listen').disabled = channel === undefined;
   byId('listen').checked = stream.channels.has(shown);
-  setText(byId('channel-listeners'), count(channel?.listeners ?? 0));
+  const all = listenersOnAll(shown);
+  setText(
+    byId('channel-listeners'),
+    all === undefined
+      ? count(channel?.listeners ?? 0)
+      : `${count(channel?.listeners ?? 0)} of ${count(all)} are here`,
+  );
   setText(byId('channel-writes'), count(channel?.writes ?? 0));
   setText(byId('channel-last'), channel?.lastWrite ? time(channel.lastWrite) : '–');
   setText(byId('channel-frames'), count(channel?.frames ?? 0));
@@ -176,4 +183,21 @@ function tell(status, verdict, why, outcome, took) {
     setText(byId(`outcome-${name}`), outcome === undefined ? '–' : count(outcome[name]));
   }
   setText(byId('why'), why);
+  const nodes = Object.entries(outcome?.perNode ?? {}).sort();
+  byId('outcome-nodes').hidden = nodes.length === 0;
+  reconcile(byId('outcome-nodes'), nodes, outcomeNodes);
 }
+
+const outcomeNodes = {
+  keyOf: ([name]) => name,
+  make: ([name]) => {
+    const row = copyOf('outcome-node-row');
+    row.prepend(nameOf(name));
+    return row;
+  },
+  update: (row, [, outcome]) => {
+    setText(row.querySelector('.delivered'), `${count(outcome.delivered)} of ${count(outcome.listeners)}`);
+    setText(row.querySelector('.reasons'), reasonsOf(outcome));
+    setData(row, 'status', outcome.status);
+  },
+};

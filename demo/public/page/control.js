@@ -43,16 +43,17 @@ export function showControl() {
   });
 }
 
-export function hubText({ activated, closed }) {
-  if (closed) return 'Hub closed';
-  return activated ? 'Hub active' : 'Hub deactivated';
+function lampOf({ hub: { activated, closed }, cluster }) {
+  if (closed) return ['refused', 'Hub closed'];
+  if (!activated) return ['refused', 'Hub deactivated'];
+  return cluster?.health.healthy === false ? ['gap', 'Backplane away'] : ['open', 'Hub active'];
 }
 
 function draw() {
-  const { hub } = store.state;
-  const { activated, closed, timeout, stall } = hub;
-  setText(byId('hub-text'), hubText(hub));
-  setData(byId('hub'), 'state', activated ? 'open' : 'refused');
+  const { activated, closed, timeout, stall } = store.state.hub;
+  const [lamp, text] = lampOf(store.state);
+  setText(byId('hub-text'), text);
+  setData(byId('hub'), 'state', lamp);
   setText(byId('switch'), activated ? 'Deactivate' : 'Activate');
   byId('switch').disabled = closed;
   setText(byId('switch-note'), activated ? 'Clients may listen.' : 'No streams; every attempt gets 503.');

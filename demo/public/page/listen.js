@@ -6,10 +6,13 @@ import { Stream } from './stream.js';
 
 const FIRST = ['machine', 'chat', 'tail'];
 const NAMES = ['sample', 'line', 'flood'];
+// Where there are other nodes: on it they say what their events are called.
+const OTHERS = 'names';
 
 /** Opens it, and calls `changed(stream)` whenever it stands otherwise. */
 export function listen(changed) {
   let before = 'idle';
+  let hasOthers = false;
 
   const stream = new Stream('channels', {
     mayRetry: () => store.state?.hub.activated ?? true,
@@ -31,6 +34,11 @@ export function listen(changed) {
     },
     event: (event) => {
       const { channel } = parseId(event.lastEventId);
+      if (channel === OTHERS && hasOthers) {
+        // Those of the protocol are heard where they belong.
+        if (!event.data.startsWith('comet:')) stream.hear([event.data]);
+        return;
+      }
       const [position] = event.lastEventId.split('@');
       store.addWrite(position, { channel, event: event.type, data: event.data, position });
     },
@@ -47,6 +55,9 @@ export function listen(changed) {
     // The first of a name came by unheard; the cursor still stands before it, so that it is replayed.
     if (stream.hear(names) && stream.state === 'open') stream.open();
     if (store.state.hub.activated) stream.hurry();
+    if (store.state.cluster === null || hasOthers) return;
+    hasOthers = true;
+    stream.add(OTHERS);
   });
   stream.channels = new Set(FIRST);
   stream.hear(NAMES);

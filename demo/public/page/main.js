@@ -6,6 +6,7 @@ import { showControl } from './control.js';
 import { byId, setData, setText } from './dom.js';
 import { describe, listen } from './listen.js';
 import { watchMonitor } from './monitor.js';
+import { showNodes } from './nodes.js';
 import { drawTicks, showOverview } from './overview.js';
 import { showTrouble } from './trouble.js';
 
@@ -20,6 +21,7 @@ const MONITOR = {
 makeCharts();
 showControl();
 showTrouble();
+showNodes();
 const stream = listen((changed) => {
   setText(byId('stream-text'), describe(changed));
   setData(byId('stream'), 'state', changed.state === 'open' && !changed.recovered ? 'gap' : changed.state);

@@ -47,6 +47,8 @@ function take({ type, at, ...event }) {
   store.addHappening({ kind: type, at, same, text, bad });
 }
 
+const DROPPED = { never: 'given up', unknown: 'may be lost' };
+
 // For each: what makes two the same, and the text for so many of them.
 const TELL = {
   create: ({ channel }) => [channel, () => `${channel} was created`],
@@ -72,11 +74,22 @@ const TELL = {
     true,
   ],
   outcome: ({ channel, outcome }) => {
-    if (outcome.status === 'success') return undefined;
+    // What the backplane did not take is told by `drop`.
+    if (outcome.status === 'success' || outcome.reasons.backplane > 0) return undefined;
     const { delivered, listeners } = outcome;
     const text = `${channel}: ${delivered} of ${listeners} delivered; ${reasonsOf(outcome)}`;
     return [text, (times) => (times === 1 ? text : `${text} (${plural(times, 'write')})`), true];
   },
+  drop: ({ channel, happened, cause }) => [
+    `${channel} ${happened}`,
+    (times) => `${plural(times, 'write')} on ${channel} ${DROPPED[happened]}: ${cause}`,
+    true,
+  ],
+  backplane: ({ healthy, cause }) => [
+    String(healthy),
+    () => (healthy ? 'reached; what was missed is filled in, or said' : cause),
+    !healthy,
+  ],
   activate: () => ['', () => 'the hub takes listeners again'],
   deactivate: () => ['', () => 'every stream was closed; each attempt gets 503', true],
   close: () => ['', () => 'the hub is closing for good', true],

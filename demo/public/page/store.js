@@ -4,6 +4,7 @@ import { parseId } from './format.js';
 
 const MOST_WRITES = 1500;
 const MOST_HAPPENINGS = 80;
+const TOGETHER = 4;
 
 /** The latest state, as the server's monitor tells it; undefined until then. */
 export let state;
@@ -14,7 +15,7 @@ export let second;
 /** Each event, by its position: as the monitor tells it, and with its data where this page listens. */
 export const writes = new Map();
 
-/** What happened, the latest first; what is the same as the one before it adds to its count. */
+/** What happened, the latest first; what is the same as one just before it adds to its count. */
 export const happenings = [];
 
 const watchers = { state: [], writes: [], happenings: [] };
@@ -76,15 +77,19 @@ export function latestWrites(wanted, most) {
 }
 
 export function addHappening(happening) {
-  const [latest] = happenings;
-  if (latest !== undefined && latest.kind === happening.kind && latest.same === happening.same) {
-    Object.assign(latest, happening, { times: latest.times + 1 });
+  // Several kinds of things may happen by turns.
+  const index = happenings.slice(0, TOGETHER).findIndex(isSame(happening));
+  if (index !== -1) {
+    const [known] = happenings.splice(index, 1);
+    happenings.unshift(Object.assign(known, happening, { times: known.times + 1 }));
   } else {
     happenings.unshift({ ...happening, key: Symbol(happening.kind), times: 1 });
     happenings.splice(MOST_HAPPENINGS);
   }
   changed('happenings');
 }
+
+const isSame = (one) => (other) => one.kind === other.kind && one.same === other.same;
 
 // Positions of one epoch are ordered by their seq; epochs in the order in which they were first seen.
 function orderOf(position) {
