@@ -77,8 +77,8 @@ export class Channel<Data = unknown> {
   }
 
   /**
-   * The streams open now on all nodes of the backplane. Rejects with a BackplaneError where that is away; a node that
-   * does not answer within `deadline` is named as silent.
+   * The streams open now on all nodes of the backplane. Rejects with a BackplaneError where that is away, and
+   * with a HubClosedError; a node that does not answer within `deadline` is named as silent.
    */
   async countListeners(): Promise<ListenerCount> {
     return this.#station.relay.countListeners(this.id);

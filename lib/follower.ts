@@ -118,6 +118,7 @@ export class Follower {
   // What came behind the mark of a round whose snapshot has not come.
   #heldBack: Entry[] | undefined;
   #sinceLook = 0;
+  #isClosed = false;
 
   constructor(link: Link, hub: Lookup) {
     if (link.direct === undefined) this.#remote = link;
@@ -270,8 +271,7 @@ export class Follower {
     }
     for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
     for (const waiter of this.#waiters) {
-      if (now >= waiter.until)
-        waiter.done.reject(new BackplaneError('The backplane can not be reached.', 'no'));
+      if (now >= waiter.until) waiter.done.reject(unreachable());
     }
     this.#waiters = this.#waiters.filter(({ until }) => now < until);
     if (this.#connected && now - this.#began > pause) {
@@ -295,13 +295,20 @@ export class Follower {
     member.left();
   }
 
+  /** Nothing is followed any more. */
+  close(): void {
+    this.#isClosed = true;
+    for (const { done } of this.#waiters.splice(0)) done.reject(unreachable());
+  }
+
   /** Forgets a channel that was let go. */
   forget(chanId: string): void {
     this.#mirrors.delete(chanId);
   }
 
-  #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
+  async #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
     const done = new Deferred<void>();
+    if (this.#isClosed) throw unreachable();
     this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
     void this.#pursue();
     return done.promise;
@@ -377,13 +384,14 @@ export class Follower {
 
   async #subscribe(link: RemoteLink): Promise<void> {
     const life = this.#life;
-    const leaving = [...this.#leaving].filter((chanId) => this.#subscribed.delete(chanId));
+    const isFollowed = (chanId: string) => {
+      const mirror = this.#mirrors.get(chanId);
+      return mirror !== undefined && (mirror.attached || mirror.wanted);
+    };
+    const leaving = [...this.#leaving].filter((id) => !isFollowed(id) && this.#subscribed.delete(id));
     this.#leaving.clear();
     if (leaving.length > 0) await link.unsubscribe(leaving);
-    const coming = [...this.#mirrors.values()]
-      .filter(({ attached, wanted }) => attached || wanted)
-      .map(({ member }) => member.id)
-      .filter((chanId) => !this.#subscribed.has(chanId));
+    const coming = [...this.#mirrors.keys()].filter((id) => isFollowed(id) && !this.#subscribed.has(id));
     if (coming.length > 0) await link.subscribe(coming);
     if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
   }
@@ -522,6 +530,10 @@ function tellGap(feeds: readonly Feed[]): void {
     for (const group of groups) for (const reader of group.readers) readers.add(reader);
   const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
   inSlices(each(goodbyes));
+}
+
+function unreachable(): BackplaneError {
+  return new BackplaneError('The backplane can not be reached: see push.health().', 'no');
 }
 
 function* each(calls: readonly (() => void)[]): Generator<void> {

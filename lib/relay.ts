@@ -1,7 +1,7 @@
 import { v4 as uuid } from 'uuid';
 import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
 import type { Backplane, Entry, Link, Node, Retained, Terms } from './backplane.js';
-import { BackplaneError } from './errors.js';
+import { BackplaneError, HubClosedError } from './errors.js';
 import type { Events } from './events.js';
 import type { Flush } from './flush.js';
 import { Follower, type Member } from './follower.js';
@@ -65,6 +65,7 @@ export class Relay implements Node {
   #writes = 0;
   #sinceHold = 0;
   #isUp: boolean;
+  #isClosed = false;
 
   constructor(station: RelayStation, backplane: Backplane) {
     const { settings, sequence } = station;
@@ -172,9 +173,11 @@ export class Relay implements Node {
     });
   }
 
-  /** Listeners on all nodes. Rejects with a BackplaneError. */
+  /** Listeners on all nodes. Rejects with a BackplaneError or a HubClosedError. */
   async countListeners(chanId: string): Promise<ListenerCount> {
-    return this.#answers.count(chanId, await this.#link.nodes());
+    const nodes = await this.#link.nodes();
+    if (this.#isClosed) throw new HubClosedError();
+    return this.#answers.count(chanId, nodes);
   }
 
   /** Has a mark go to the backplane, and come back by the way of the events. */
@@ -182,6 +185,7 @@ export class Relay implements Node {
     const state = { node: this.id, backplane: this.#backplane.name, queued: this.#outbox?.size ?? 0 };
     const began = performance.now();
     try {
+      if (this.#isClosed) throw new HubClosedError();
       await this.#follower.look();
     } catch (error) {
       return { healthy: false, reason: (error as Error).message, ...state, roundTrip: null };
@@ -210,7 +214,9 @@ export class Relay implements Node {
   /** Leaves the backplane. What is not accepted is refused, and what is not answered is unknown. */
   async close(): Promise<void> {
     this.#isUp = false;
+    this.#isClosed = true;
     this.#outbox?.clear();
+    this.#follower.close();
     this.#answers.expire(Infinity);
     await this.#link.close();
   }
