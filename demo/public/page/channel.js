@@ -80,13 +80,10 @@ function draw(stream) {
   byId('end').disabled = channel === undefined;
   byId('listen').disabled = channel === undefined;
   byId('listen').checked = stream.channels.has(shown);
+  const here = count(channel?.listeners ?? 0);
   const all = listenersOnAll(shown);
-  setText(
-    byId('channel-listeners'),
-    all === undefined
-      ? count(channel?.listeners ?? 0)
-      : `${count(channel?.listeners ?? 0)} of ${count(all)} are here`,
-  );
+  setText(byId('channel-whose'), all === undefined ? 'Listeners' : 'Listeners here');
+  setText(byId('channel-listeners'), all === undefined ? here : `${here} of ${count(all)}`);
   setText(byId('channel-writes'), count(channel?.writes ?? 0));
   setText(byId('channel-last'), channel?.lastWrite ? time(channel.lastWrite) : '–');
   setText(byId('channel-frames'), count(channel?.frames ?? 0));

@@ -29,8 +29,8 @@ export function showTrouble() {
       ),
     reset: async () => {
       const { counted, outcome } = await post('trouble/reset', { channel: channel() });
-      const { delivered, listeners } = outcome;
-      return `listeners still counted ${counted}; the outcome: ${delivered} of ${listeners} delivered, ${reasonsOf(outcome)}.`;
+      const told = [`${outcome.delivered} of ${outcome.listeners} delivered`, reasonsOf(outcome)];
+      return `listeners still counted ${counted}; the outcome: ${told.filter(Boolean).join(', ')}.`;
     },
     flood: () => {
       setText(said, 'Writing 128 events of 64 KiB …');
