@@ -2,12 +2,13 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 
 process.chdir(join(import.meta.dirname, '..'));
 
-// Beside its place, and then moved there whole: another demo may be starting, or building, at the same time.
+// Beside its place, and then moved there file by file: of two demos that are started together, one may still build while
+// the other already runs, and must find every file.
 const folder = join('.cache', `dist-${process.pid}`);
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
@@ -17,7 +18,15 @@ if (statuses.some((status) => status !== 0)) process.exit(1);
 // The nearest package.json decides what a .js file is, and the one above says "module".
 mkdirSync(join(folder, 'cjs'), { recursive: true });
 writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
-move();
+
+const files = filesOf(folder);
+for (const file of files) {
+  const place = join('dist', file);
+  mkdirSync(dirname(place), { recursive: true });
+  renameSync(join(folder, file), place);
+}
+// A file that lib/ has no more must not be published.
+for (const file of filesOf('dist')) if (!files.includes(file)) rmSync(join('dist', file), { force: true });
 
 async function compile(format) {
   const args = ['--project', `tsconfig.${format}.json`, '--outDir', join(folder, format)];
@@ -29,14 +38,8 @@ async function compile(format) {
   return status;
 }
 
-function move() {
-  // A file that lib/ has no more must not be published.
-  rmSync('dist', { recursive: true, force: true });
-  try {
-    renameSync(folder, 'dist');
-  } catch (error) {
-    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-    // Another build came between.
-    move();
-  }
+function filesOf(root) {
+  return readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
 }
