@@ -1,6 +1,6 @@
 import type { Asker } from './backplane.js';
 import { type NodeOutcome, Tally } from './outcome.js';
-import { Poll } from './poll.js';
+import { Poll, refusedOf, unknownOf } from './poll.js';
 
 /** Listeners of a channel on all nodes. */
 export interface ListenerCount {
@@ -38,12 +38,26 @@ interface Owed {
   readonly until: number;
 }
 
+// In the place of a name, for the nodes that nobody told of: no node's name has a space.
+const ELSEWHERE = 'other nodes';
+const NOBODY: NodeOutcome = {
+  status: 'success',
+  listeners: 0,
+  delivered: 0,
+  failed: 0,
+  unknown: 0,
+  reasons: {},
+};
+
 /** What nodes ask each other, and owe each other: what became of a write, and how many listeners there are. */
 export class Answers {
   readonly #node: Respondent;
   readonly #outcomes = new Map<number, Poll<NodeOutcome>>();
   readonly #counts = new Map<number, Poll<number>>();
+  // Writes of this node that have come back to it.
+  readonly #taken = new Set<number>();
   readonly #owed = new Set<Owed>();
+  #settled: (() => void)[] = [];
   #questions = 0;
   // What is to be told at the end of this turn, by node: the answers of one turn go out as one.
   readonly #letters = new Map<string, [number, NodeOutcome][]>();
@@ -67,23 +81,46 @@ export class Answers {
     this.#outcomes.get(write)?.expect(nodes, performance.now() + this.#node.deadline);
   }
 
-  /** The write was not accepted: nobody else will answer. */
-  settle(write: number, outcome: NodeOutcome): void {
+  /**
+   * The write was refused: it has not happened, or nobody knows. Listeners of other nodes can't be counted then, nor is
+   * it known that there was none.
+   */
+  giveUp(write: number, happened: 'never' | 'unknown', listeners: number): void {
     // Never inside the write itself.
     queueMicrotask(() => {
-      this.expect(write, new Map([[this.#node.id, 0]]));
-      this.#outcomes.get(write)?.answer(this.#node.id, outcome);
+      const { id } = this.#node;
+      const poll = this.#outcomes.get(write);
+      if (poll === undefined) return;
+      // What has come here has happened; but who else took it was not told.
+      const nodes = this.#taken.has(write) ? [id, ELSEWHERE] : [id];
+      if (nodes.length === 1)
+        poll.answer(id, (happened === 'never' ? refusedOf : unknownOf)(Math.max(listeners, 1)));
+      poll.expect(new Map(nodes.map((node) => [node, 0])), 0);
     });
+  }
+
+  /** Nobody listens here to what was written. */
+  disclaim({ node, number }: Asker): void {
+    if (node === this.#node.id) this.#outcomes.get(number)?.answer(node, NOBODY);
+    else this.#give({ node, number }, NOBODY);
   }
 
   /** The outcome of a write of this node has been settled. */
   forget(write: number): void {
     this.#outcomes.delete(write);
+    this.#taken.delete(write);
+    if (this.#outcomes.size === 0) for (const resolve of this.#settled.splice(0)) resolve();
+  }
+
+  /** Resolves when every outcome has been settled. */
+  async quiet(): Promise<void> {
+    if (this.#outcomes.size > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
   }
 
   /** The tally of a write, for whoever made it. */
   tally({ node, number }: Asker, seq: number, listeners: number): Tally {
     if (node === this.#node.id) {
+      this.#taken.add(number);
       return new Tally(seq, listeners, (outcome) => this.#outcomes.get(number)?.answer(node, outcome));
     }
     // Before the asker's patience ends it is told what is known by then: one slow client must not make a whole node silent.
@@ -131,8 +168,10 @@ export class Answers {
       this.#owed.delete(owed);
       this.#give(owed.asker, owed.tally.outcomeSoFar);
     }
-    for (const poll of this.#outcomes.values()) poll.expire(now, this.#node.id);
-    for (const poll of this.#counts.values()) poll.expire(now, this.#node.id);
+    const { id } = this.#node;
+    // What has come here will be answered for here, however long a client is blocked; what has not may never come.
+    for (const [write, poll] of this.#outcomes) poll.expire(now, this.#taken.has(write) ? id : undefined);
+    for (const poll of this.#counts.values()) poll.expire(now, undefined);
   }
 
   #give({ node, number }: Asker, outcome: NodeOutcome): void {
@@ -152,10 +191,31 @@ export class Answers {
 
 /** Reads what another node told; `undefined` for what is none of ours, or of a version to come. */
 export function parseWord(text: string): Word | undefined {
+  let word: unknown;
   try {
-    const word: Word | null = JSON.parse(text);
-    return typeof word?.node === 'string' && typeof word.kind === 'string' ? word : undefined;
+    word = JSON.parse(text);
   } catch {
     return undefined;
   }
+  if (!isObject(word) || typeof word.node !== 'string') return undefined;
+  const { kind, question, chanId, listeners, outcomes } = word;
+  const isWord =
+    (kind === 'outcomes' && Array.isArray(outcomes) && outcomes.every(isAnswer)) ||
+    (kind === 'count' && isCount(question) && typeof chanId === 'string') ||
+    (kind === 'counted' && isCount(question) && isCount(listeners));
+  return isWord ? (word as unknown as Word) : undefined;
+}
+
+function isAnswer(answer: unknown): boolean {
+  if (!Array.isArray(answer) || !isCount(answer[0]) || !isObject(answer[1])) return false;
+  const { listeners, delivered, failed, unknown, reasons } = answer[1];
+  return [listeners, delivered, failed, unknown].every(isCount) && isObject(reasons);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -4,14 +4,14 @@ import type { Position } from './position.js';
  * What an engine between nodes must keep. A node is one hub; an engine connects any number of them.
  *
  * WHO IS REACHED. An entry reaches every node that was subscribed to its channel when it was appended, the node that
- * appended it included, for as long as the node's connection lives; the end of a channel reaches every node. A word
- * that is told reaches the node it is for, or all, if it is connected then.
+ * appended it included, for as long as the node's connection lives; the end of a channel reaches every node, or within a
+ * process every node that holds it. A word that is told reaches the node it is for, or all, if it is connected then.
  *
  * WHAT IS ORDERED. All entries of all channels stand in one order, that of their `seq`. A node receives what it is
  * subscribed to in that order, and its marks where they stand in it: what was appended before a mark was made arrives
  * before that mark, or never. Entries of one node that were appended in turn stand in that order.
  *
- * WHAT IS RETAINED. The entries of a channel, up to the bounds that its last append named. Each tells the `seq` of the
+ * WHAT IS RETAINED. The entries of a channel, up to the bounds that its last append named, or a quarter more. Each tells the `seq` of the
  * one before it in its channel, so that a hole shows.
  *
  * WHAT FAILS, AND HOW. An append has happened once it resolves, and once only, also where it was tried again. Where it
@@ -98,7 +98,7 @@ export interface Snapshot {
   readonly epoch: string;
   /** The `seq` of the last entry of all. */
   readonly head: number;
-  /** The channels that have something to tell. */
+  /** The channels that have something to tell, and those of which all was asked for. */
   readonly channels: readonly Retained[];
 }
 
@@ -148,8 +148,9 @@ export interface RemoteLink extends AnyLink {
 }
 
 /**
- * A link within the process: what it is asked has happened, and was received, when the call returns. The node is
- * subscribed to all that it holds.
+ * A link within the process: what it is asked has happened, and was received, when the call returns; or, from within
+ * `receive`, when that does. The node is subscribed to all that it holds. A channel that has ended is held no more, and is
+ * new when it is held again.
  */
 export interface DirectLink extends AnyLink {
   readonly direct: Direct;
@@ -185,6 +186,6 @@ export interface Node {
 export interface Backplane {
   /** For people: `in process`, `redis`. */
   readonly name: string;
-  /** Connects a node. Never throws for a server that is away: it is `connected` when that is there. */
+  /** Connects a node. Never throws for a server that is away: it is `connected` when that is there, and not before this returns. */
   connect(node: Node): Link;
 }

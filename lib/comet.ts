@@ -219,6 +219,7 @@ class Hub {
     if (settled !== undefined) await Promise.race([settled, overdue.promise]);
     inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
     await this.#roster.empty();
+    await Promise.race([this.#relay.answered(), overdue.promise]);
     clearTimeout(deadline);
     await this.#relay.close();
     this.#sweep.stop();

@@ -49,7 +49,7 @@ export interface CometEvents {
    */
   drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
   /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */
-  backplane: { healthy: true; cause: undefined } | { healthy: false; cause: Error };
+  backplane: { healthy: boolean; cause: Error | undefined };
   activate: Record<never, never>;
   deactivate: Record<never, never>;
   close: Record<never, never>;

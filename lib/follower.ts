@@ -40,6 +40,8 @@ export interface Lookup {
   readonly deadline: number;
   /** The tally of a write whose outcome is awaited, here or on another node. */
   tally(asker: Asker, seq: number, listeners: number): Tally;
+  /** Nobody listens here to what that write was made on. */
+  disclaim(asker: Asker): void;
   /** All that was appended before has come, for the first time since the connection is there. */
   caughtUp(): void;
 }
@@ -53,6 +55,8 @@ interface Mirror {
   wanted: boolean;
   /** The `seq` of its last entry. */
   last: number;
+  /** It has ended elsewhere, though that has not come. */
+  isOver: boolean;
   /** Milliseconds that nobody has listened. */
   idle: number;
   /** The channel of the same name that was made before this one's end had come back. */
@@ -119,6 +123,7 @@ export class Follower {
   #heldBack: Entry[] | undefined;
   #sinceLook = 0;
   #isClosed = false;
+  #cause = new Error('The backplane did not answer in time.');
 
   constructor(link: Link, hub: Lookup) {
     if (link.direct === undefined) this.#remote = link;
@@ -142,9 +147,10 @@ export class Follower {
 
   /** A channel was made here; `retained` is what its log begins with, where that is known at once. */
   add(member: Member, retained: Retained | undefined): void {
-    const { head } = this.#hub.sequence;
     const attached = this.#direct !== undefined;
-    const mirror: Mirror = { member, attached, wanted: false, last: head, idle: 0, successor: undefined };
+    const last = this.#direct?.position.seq ?? this.#hub.sequence.head;
+    const common = { wanted: false, isOver: false, idle: 0, successor: undefined };
+    const mirror: Mirror = { member, attached, last, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
@@ -215,6 +221,7 @@ export class Follower {
     this.#life += 1;
     this.#connected = false;
     this.#synced = false;
+    this.#cause = cause;
     this.#began = Infinity;
     this.#heldBack = undefined;
     this.#round?.done.reject(cause);
@@ -227,9 +234,9 @@ export class Follower {
       return;
     }
     const mirror = this.#mirrors.get(entry.chanId);
-    if (mirror === undefined) return;
-    if (!mirror.attached) {
-      if (entry.body === null) this.#end(mirror, entry.seq);
+    if (mirror === undefined || !mirror.attached) {
+      if (mirror !== undefined && entry.body === null) this.#end(mirror, entry.seq);
+      if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
       return;
     }
     if (!this.#synced) return;
@@ -253,10 +260,13 @@ export class Follower {
   missed(chanId: string): void {
     const mirror = this.#mirrors.get(chanId);
     if (mirror === undefined) return;
-    const { head } = this.#hub.sequence;
-    if (mirror.attached) this.#gap(mirror, head, true);
-    mirror.attached = false;
-    this.#end(mirror, head);
+    if (!mirror.attached) {
+      this.#end(mirror, this.#hub.sequence.head);
+      return;
+    }
+    // Its end may be on the way, or still be in the log.
+    mirror.isOver = true;
+    this.#doubt();
   }
 
   /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
@@ -271,7 +281,7 @@ export class Follower {
     }
     for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
     for (const waiter of this.#waiters) {
-      if (now >= waiter.until) waiter.done.reject(unreachable());
+      if (now >= waiter.until) waiter.done.reject(this.#unreachable());
     }
     this.#waiters = this.#waiters.filter(({ until }) => now < until);
     if (this.#connected && now - this.#began > pause) {
@@ -298,7 +308,7 @@ export class Follower {
   /** Nothing is followed any more. */
   close(): void {
     this.#isClosed = true;
-    for (const { done } of this.#waiters.splice(0)) done.reject(unreachable());
+    for (const { done } of this.#waiters.splice(0)) done.reject(this.#unreachable());
   }
 
   /** Forgets a channel that was let go. */
@@ -308,10 +318,14 @@ export class Follower {
 
   async #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
     const done = new Deferred<void>();
-    if (this.#isClosed) throw unreachable();
+    if (this.#isClosed) throw this.#unreachable();
     this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
     void this.#pursue();
     return done.promise;
+  }
+
+  #unreachable(): BackplaneError {
+    return new BackplaneError(this.#cause.message, 'no', { cause: this.#cause });
   }
 
   #isMet({ mirrors, round }: Waiter): boolean {
@@ -444,6 +458,7 @@ export class Follower {
     for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
     sequence.head = Math.max(sequence.head, head);
     for (const [mirror, retained] of fresh) this.#load(mirror, retained);
+    for (const mirror of this.#mirrors.values()) if (mirror.isOver && mirror.attached) this.#abandon(mirror);
 
     this.#synced = true;
     if (this.#caughtUp) return;
@@ -471,13 +486,9 @@ export class Follower {
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
     if (attached) flush.append(member.feed, encodeEnd(member.id, seq));
-    if (successor === undefined) {
-      this.#mirrors.delete(member.id);
-      if (attached) this.#leaving.add(member.id);
-    } else {
-      this.#mirrors.set(member.id, successor);
-      if (attached) this.#load(successor, { chanId: member.id, last: seq, entries: [] });
-    }
+    if (successor === undefined) this.#mirrors.delete(member.id);
+    else this.#mirrors.set(member.id, successor);
+    if (attached) this.#leaving.add(member.id);
     member.ended();
   }
 
@@ -507,6 +518,15 @@ export class Follower {
     if (feed.lag === 'close' || always) tellGap([feed]);
   }
 
+  /** Its end can't be read any more. */
+  #abandon(mirror: Mirror): void {
+    const { head } = this.#hub.sequence;
+    this.#gap(mirror, head, true);
+    mirror.attached = false;
+    this.#leaving.add(mirror.member.id);
+    this.#end(mirror, head);
+  }
+
   #beginAnew(epoch: string, head: number): void {
     const { sequence, flush } = this.#hub;
     const mirrors = [...this.#mirrors.values()].filter(({ attached }) => attached);
@@ -530,10 +550,6 @@ function tellGap(feeds: readonly Feed[]): void {
     for (const group of groups) for (const reader of group.readers) readers.add(reader);
   const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
   inSlices(each(goodbyes));
-}
-
-function unreachable(): BackplaneError {
-  return new BackplaneError('The backplane can not be reached: see push.health().', 'no');
 }
 
 function* each(calls: readonly (() => void)[]): Generator<void> {

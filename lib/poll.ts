@@ -31,11 +31,11 @@ export class Poll<Answer> {
     this.#settleIfComplete();
   }
 
-  /** Waits no longer for other nodes; for the `own` one always, since it will answer. */
-  expire(now: number, own: string): void {
+  /** Waits no longer, but for the node that is known to answer. */
+  expire(now: number, sure: string | undefined): void {
     if (now < this.#expires) return;
     const missing = [...(this.#expected ?? NOBODY)].filter(([node]) => !this.answers.has(node));
-    this.silent = new Map(missing.filter(([node]) => node !== own));
+    this.silent = new Map(missing.filter(([node]) => node !== sure));
     this.#settleIfComplete();
   }
 

@@ -117,8 +117,16 @@ export class Registration {
     try {
       const missing = channelIds.filter((id) => channels.peek(id) === undefined);
       if (missing.length > 0) for (const [id, terms] of await relay.find(missing)) channels.adopt(id, terms);
-      await relay.ready(channelIds, cursor);
-      return true;
+      let seen = cursor;
+      while (true) {
+        // A channel may have been made here meanwhile, and nobody has waited for that one.
+        const present = channelIds.filter((id) => channels.peek(id) !== undefined);
+        const readiness = relay.ready(present, seen);
+        if (readiness === undefined) return true;
+        await readiness;
+        // That of another epoch, or of none, is no further off after a second look.
+        seen = undefined;
+      }
     } catch (error) {
       if (error instanceof BackplaneError || error instanceof TooManyVirtualChannelsError) return false;
       throw error;

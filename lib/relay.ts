@@ -9,7 +9,7 @@ import { sizeOf } from './frame.js';
 import type { Settings } from './options.js';
 import { type Letter, Outbox } from './outbox.js';
 import type { Deferred, NodeOutcome, Outcome } from './outcome.js';
-import { outcomeOf, Poll, refusedOf, unknownOf } from './poll.js';
+import { outcomeOf, Poll } from './poll.js';
 import { formatPosition, type Position, type Sequence } from './position.js';
 
 /** What a relay needs of its hub. */
@@ -64,7 +64,8 @@ export class Relay implements Node {
   readonly #unannounced = new Map<string, Terms>();
   #writes = 0;
   #sinceHold = 0;
-  #isUp: boolean;
+  // Undefined until it is known.
+  #isUp: boolean | undefined;
   #isClosed = false;
 
   constructor(station: RelayStation, backplane: Backplane) {
@@ -84,10 +85,11 @@ export class Relay implements Node {
       ...station,
       deadline,
       tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
+      disclaim: (asker) => this.#answers.disclaim(asker),
       caughtUp: () => void this.#resume(),
     });
-    this.#isUp = this.#link.direct !== undefined;
-    if (this.#link.direct === undefined) this.#outbox = new Outbox(this.#link, sequence, settings);
+    if (this.#link.direct !== undefined) this.#isUp = true;
+    else this.#outbox = new Outbox(this.#link, sequence, settings);
   }
 
   /** Whether time can change nothing here. */
@@ -115,6 +117,10 @@ export class Relay implements Node {
 
   /** Which of these channels other nodes have made, and how. Rejects with a BackplaneError. */
   async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
+    const found = await this.#attempt(() => this.#link.find(chanIds));
+    if (found !== undefined) return found;
+    // The connection is being made, perhaps.
+    await this.#follower.look();
     return this.#link.find(chanIds);
   }
 
@@ -155,9 +161,7 @@ export class Relay implements Node {
       },
       refused: (happened, cause) => {
         events.emit('drop', { channel, event: event ?? 'message', happened, cause });
-        // Those of other nodes can't be counted; that there was nobody is not known.
-        const counted = Math.max(member.feed.listeners, 1);
-        this.#answers.settle(number, happened === 'never' ? refusedOf(counted) : unknownOf(counted));
+        this.#answers.giveUp(number, happened, member.feed.listeners);
       },
     });
   }
@@ -211,6 +215,11 @@ export class Relay implements Node {
     return outbox.empty().then(() => this.#attempt(() => this.#follower.look()));
   }
 
+  /** Resolves when every outcome of a write of this hub is settled. */
+  answered(): Promise<void> {
+    return this.#answers.quiet();
+  }
+
   /** Leaves the backplane. What is not accepted is refused, and what is not answered is unknown. */
   async close(): Promise<void> {
     this.#isUp = false;
@@ -228,9 +237,7 @@ export class Relay implements Node {
   disconnected(cause: Error): void {
     this.#outbox?.pause();
     this.#follower.disconnected(cause);
-    if (!this.#isUp) return;
-    this.#isUp = false;
-    this.#station.events.emit('backplane', { healthy: false, cause });
+    this.#tellHealth(false, cause);
   }
 
   receive(entry: Entry): void {
@@ -292,9 +299,13 @@ export class Relay implements Node {
     // First what was written: a channel may have been ended and made anew meanwhile.
     this.#outbox?.resume();
     await this.#hold();
-    if (this.#isUp || !this.#follower.isSynced) return;
-    this.#isUp = true;
-    this.#station.events.emit('backplane', { healthy: true, cause: undefined });
+    if (this.#follower.isSynced) this.#tellHealth(true, undefined);
+  }
+
+  #tellHealth(healthy: boolean, cause: Error | undefined): void {
+    if (this.#isUp === healthy || this.#isClosed) return;
+    this.#isUp = healthy;
+    this.#station.events.emit('backplane', { healthy, cause });
   }
 
   /** Makes the channels of this node known, again where they were. */

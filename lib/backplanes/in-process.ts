@@ -1,4 +1,14 @@
-import type { Append, Appended, Backplane, Direct, DirectLink, Node, Retained, Terms } from '../backplane.js';
+import type {
+  Append,
+  Appended,
+  Backplane,
+  Direct,
+  DirectLink,
+  Entry,
+  Node,
+  Retained,
+  Terms,
+} from '../backplane.js';
 import { freshEpoch, type Position } from '../position.js';
 
 /**
@@ -26,6 +36,22 @@ class InProcess implements Backplane {
   readonly nodes = new Map<string, Node>();
   readonly channels = new Map<string, Channel>();
   seq = 0;
+  readonly #undelivered: [Entry, ReadonlyMap<string, Node>][] = [];
+  #delivering = false;
+
+  /** Delivers to all nodes. What is appended by whoever receives something stands behind that, for every node. */
+  deliver(entry: Entry, nodes: ReadonlyMap<string, Node>): void {
+    this.#undelivered.push([entry, nodes]);
+    if (this.#delivering) return;
+    this.#delivering = true;
+    try {
+      for (let next = this.#undelivered.shift(); next !== undefined; next = this.#undelivered.shift()) {
+        for (const node of next[1].values()) node.receive(next[0]);
+      }
+    } finally {
+      this.#delivering = false;
+    }
+  }
 
   connect(node: Node): DirectLink {
     this.nodes.set(node.id, node);
@@ -61,8 +87,8 @@ class InProcessLink implements DirectLink {
     const entry = { chanId, epoch, seq, previous: channel.last, body, age: 0, asker };
     channel.last = seq;
     if (body === null) engine.channels.delete(chanId);
-    for (const node of channel.nodes.values()) node.receive(entry);
-    return { seq, nodes: channel.respondents };
+    engine.deliver(entry, channel.nodes);
+    return { seq, nodes: asks ? channel.respondents : NOBODY };
   }
 
   hold(channels: ReadonlyMap<string, Terms>): readonly string[] {
@@ -102,8 +128,10 @@ class InProcessLink implements DirectLink {
   }
 
   #recall(chanId: string): Retained | undefined {
-    const [other] = this.#engine.channels.get(chanId)?.nodes.values() ?? [];
-    return other?.recall(chanId);
+    for (const node of this.#engine.channels.get(chanId)?.nodes.values() ?? []) {
+      if (node !== this.#node) return node.recall(chanId);
+    }
+    return undefined;
   }
 
   #count(channel: Channel): void {

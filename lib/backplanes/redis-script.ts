@@ -2,10 +2,11 @@
  * What Redis does for a node, each as one script, and so at one moment: nothing of another node's comes between. All keys
  * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
  *
- * hub        hash    epoch, run (the server process that the epoch is of), seq
+ * hub        hash    epoch, run (the server process that the epoch is of), seq, and of each node life:<node>, the
+ *                    connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
  * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, last (seq), bytes
- *                    (retained), touched (when its expiry was last put off)
+ *                    (retained), until (when its log expires)
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
  * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
  * accepted   zset    one for each node: the numbers of its latest appends, as <number>:<seq>
@@ -30,11 +31,21 @@ if op == 'hello' then
     redis.call('HSET', hub, 'epoch', ARGV[2], 'run', run)
     known[1] = ARGV[2]
   end
+  redis.call('HSET', hub, 'life:' .. ARGV[3], ARGV[4])
   return { known[1], known[3] or '0' }
 end
 
 local state = redis.call('HMGET', hub, 'epoch', 'seq')
 local epoch, head = state[1], tonumber(state[2] or '0')
+
+local function keep_known(channel, log, terms, keep)
+  if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, text(keep)) end
+  -- Where age is no bound, what is retained stays for as long as the channel does.
+  if terms and string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, text(keep)) end
+end
+
+-- What a node sent by a connection that it has given up may be read at any time after: behind what it sends by the next.
+local function is_of_the_past(node, life) return redis.call('HGET', hub, 'life:' .. node) ~= life end
 
 -- KEYS: hub, nodes, accepted, channel, log, audience
 if op == 'append' then
@@ -42,8 +53,9 @@ if op == 'append' then
   local known, node, number, after, settled = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
   local again, fresh, asks = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1'
   local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-  local topic, name, body = ARGV[14], ARGV[15], ARGV[16]
+  local life, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
   if known ~= epoch then return { 'epoch' } end
+  if is_of_the_past(node, life) then return { 'order' } end
   local now = clock()
 
   local seq
@@ -53,7 +65,7 @@ if op == 'append' then
   end
   if not seq then
     if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
-    local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'touched')
+    local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'until')
     if line[1] == '0' then
       if not fresh then return { 'ended' } end
       redis.call('DEL', log)
@@ -73,8 +85,10 @@ if op == 'append' then
     local length = redis.call('XLEN', log)
     local retained = #(body or '')
     if length > 1 then retained = retained + tonumber(line[3] or '0') end
-    local touched = tonumber(line[4] or '0')
-    local stale = now - touched > math.min(age > 0 and age or keep, keep) / 8
+    -- Old entries are looked for, and expiries put off, when an eighth of the time has passed or the bound is another one.
+    local span = age > 0 and age or keep
+    local left, lives = tonumber(line[4] or '0') - now, text(span * 1.25)
+    local stale, more = left < lives - span / 8 or left > tonumber(lives), false
     if length > 1 and (length > frames * 1.125 or retained > bytes * 1.125 or stale) then
       local first
       for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', math.min(length - 1, 256))) do
@@ -86,14 +100,21 @@ if op == 'append' then
         first = nil
       end
       if first then redis.call('XTRIM', log, 'MINID', first)
-      else redis.call('XTRIM', log, 'MAXLEN', length) end
+      else
+        redis.call('XTRIM', log, 'MAXLEN', length)
+        more = length > 1
+      end
     end
+    local expires = line[4]
     if stale then
-      touched = now
-      redis.call('PEXPIRE', channel, math.max(age, keep) * 1.25)
-      redis.call('PEXPIRE', log, (age > 0 and age or keep) * 1.25)
+      -- Where more has to go, the next append goes on.
+      expires = more and '0' or text(now + lives)
+      redis.call('PEXPIRE', channel, text(math.max(age, keep) * 1.25))
+      redis.call('PEXPIRE', log, lives)
     end
-    redis.call('HSET', channel, 'open', body and '1' or '0', 'last', text(seq), 'bytes', text(retained), 'touched', text(touched))
+    redis.call('HSET', channel, 'open', body and '1' or '0', 'last', text(seq), 'bytes', text(retained), 'until', expires)
+    -- Who was subscribed to a channel that has ended is not so to the next one of its name.
+    if not body then redis.call('DEL', audience) end
     local kind = 'e'
     if not body then kind = 'x' end
     redis.call('PUBLISH', topic, kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker .. '\\n' .. (body or name))
@@ -116,14 +137,20 @@ end
 -- KEYS: hub, nodes, accepted, then channel, log and audience of each
 if op == 'sync' then
   local node, lease, keep, topic, mark = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
-  redis.call('ZADD', KEYS[2], clock() + lease, node)
+  local now = clock()
+  redis.call('ZADD', KEYS[2], now + lease, node)
+  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - keep)) do
+    redis.call('ZREM', KEYS[2], dead)
+    redis.call('HDEL', hub, 'life:' .. dead)
+  end
   redis.call('PEXPIRE', KEYS[3], keep)
-  local reply = { epoch, text(head), text(clock()) }
+  local reply = { epoch, text(head), text(now) }
   local top = ARGV[7] == '' and text(head) or ARGV[7]
   for index = 0, (#KEYS - 3) / 3 - 1 do
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
     local from, listeners = ARGV[8 + 2 * index], ARGV[9 + 2 * index]
-    local last = redis.call('HGET', channel, 'last')
+    local line = redis.call('HMGET', channel, 'last', 'terms')
+    local last = line[1]
     if not last then
       last = text(head)
       redis.call('HSET', channel, 'last', last)
@@ -133,7 +160,7 @@ if op == 'sync' then
       local behind = redis.call('XRANGE', log, text(tonumber(top) + 1), '+', 'COUNT', 1)[1]
       last = behind and behind[2][2] or top
     end
-    if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, keep) end
+    keep_known(channel, log, line[2], keep)
     redis.call('HSET', audience, node, listeners)
     redis.call('PEXPIRE', audience, keep)
     if from == '' then
@@ -148,7 +175,7 @@ end
 
 -- KEYS: hub, then channel and log of each
 if op == 'hold' then
-  local fresh, keep = ARGV[2] == '1', ARGV[3]
+  local fresh, keep = ARGV[2] == '1', tonumber(ARGV[3])
   local ended = {}
   for index = 0, (#KEYS - 1) / 2 - 1 do
     local channel, log, terms = KEYS[2 + 2 * index], KEYS[3 + 2 * index], ARGV[4 + index]
@@ -159,9 +186,7 @@ if op == 'hold' then
       if not open then redis.call('HSETNX', channel, 'last', text(head)) end
       redis.call('HSET', channel, 'open', '1')
       redis.call('HSETNX', channel, 'terms', terms)
-      if redis.call('PTTL', channel) < tonumber(keep) then redis.call('PEXPIRE', channel, keep) end
-      -- Where age is no bound, what is retained stays for as long as the channel does.
-      if string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, keep) end
+      keep_known(channel, log, terms, keep)
     end
   end
   return ended
@@ -179,12 +204,14 @@ end
 
 -- KEYS: hub, then each audience
 if op == 'leave' then
+  if is_of_the_past(ARGV[2], ARGV[3]) then return {} end
   for index = 2, #KEYS do redis.call('HDEL', KEYS[index], ARGV[2]) end
   return {}
 end
 
 -- KEYS: hub, nodes, accepted
 if op == 'bye' then
+  redis.call('HDEL', hub, 'life:' .. ARGV[2])
   redis.call('ZREM', KEYS[2], ARGV[2])
   redis.call('DEL', KEYS[3])
   return {}
@@ -192,7 +219,6 @@ end
 
 -- KEYS: hub, nodes
 if op == 'nodes' then
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', clock())
-  return redis.call('ZRANGE', KEYS[2], 0, -1)
+  return redis.call('ZRANGEBYSCORE', KEYS[2], clock(), '+inf')
 end
 `;

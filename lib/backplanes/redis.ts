@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type {
   Append,
   Appended,
@@ -105,7 +105,12 @@ class RedisLink implements RemoteLink {
   readonly #node: Node;
   readonly #settings: RedisSettings;
   readonly #tag: string;
+  // What is being connected, or lives …
+  #attempt: Life | undefined;
+  // … and what lives.
   #life: Life | undefined;
+  // That of the present life, by which Redis tells what comes late of an earlier one.
+  #name = '';
   #closed = false;
   #pause: { over: () => void } | undefined;
   readonly #done: Promise<void>;
@@ -134,6 +139,7 @@ class RedisLink implements RemoteLink {
         ...order,
         ...flags,
         ...limits,
+        this.#name,
         topic,
         chanId,
         ...(body === null ? [] : [body]),
@@ -171,9 +177,10 @@ class RedisLink implements RemoteLink {
 
   async unsubscribe(chanIds: readonly string[]): Promise<void> {
     const topics = chanIds.map((chanId) => this.#topicOf(chanId));
-    await this.#call(({ subscriber }) => subscriber.unsubscribe(topics, this.#hear));
     const audiences = chanIds.map((chanId) => this.#keysOf(chanId)[2]);
-    await this.#run('leave', [this.#key('hub'), ...audiences], [this.#node.id]);
+    // In this order: who is waited for must still hear the question.
+    await this.#run('leave', [this.#key('hub'), ...audiences], [this.#node.id, this.#name]);
+    await this.#call(({ subscriber }) => subscriber.unsubscribe(topics, this.#hear));
   }
 
   /** The first call makes the mark; what the next ones read is no younger. */
@@ -207,14 +214,17 @@ class RedisLink implements RemoteLink {
   }
 
   reset(cause: Error): void {
-    this.#life?.end(cause);
+    this.#attempt?.end(cause);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#pause?.over();
     // What other nodes would find out by themselves, after the lease. A server that is stopped does not hear it.
-    const timer = setTimeout(() => this.reset(CLOSED), Math.min(this.lease / 3, 1000));
+    const timer = setTimeout(
+      () => this.reset(CLOSED),
+      this.#life === undefined ? 0 : Math.min(this.lease / 3, 500),
+    );
     await this.#run('bye', this.#ownKeys, [this.#node.id]).catch(() => {});
     clearTimeout(timer);
     this.reset(CLOSED);
@@ -230,6 +240,7 @@ class RedisLink implements RemoteLink {
         ended = resolve;
       });
       const life: Life = { commands, subscriber, end: ended };
+      this.#attempt = life;
       for (const connection of [commands, subscriber]) {
         connection.on('error', ended);
         // A cluster's client mends its connections by itself, and loses what came meanwhile.
@@ -244,7 +255,7 @@ class RedisLink implements RemoteLink {
       const cause = opened ?? (await end);
       this.#life = undefined;
       for (const connection of [commands, subscriber]) destroy(connection);
-      this.#node.disconnected(new BackplaneError('Redis can not be reached.', 'no', { cause }));
+      this.#node.disconnected(unreachable(cause));
       if (!this.#closed) await this.#rest(attempt);
     }
   }
@@ -271,7 +282,8 @@ class RedisLink implements RemoteLink {
     const timer = setTimeout(() => end(new Error('Redis did not answer in time.')), this.lease / 3);
     try {
       await Promise.all([commands.connect(), subscriber.connect()]);
-      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch()]);
+      this.#name = randomUUID();
+      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, this.#name]);
       await subscriber.subscribe([this.#key('all'), this.#key(`node:${this.#node.id}`)], this.#hear);
       return undefined;
     } catch (error) {
@@ -347,7 +359,7 @@ class RedisLink implements RemoteLink {
 
   async #call<Reply>(call: (life: Life) => Promise<unknown>): Promise<Reply> {
     const life = this.#life;
-    if (life === undefined) throw new BackplaneError('Redis can not be reached.', 'no');
+    if (life === undefined) throw unreachable();
     try {
       return (await call(life)) as Reply;
     } catch (cause) {
@@ -439,6 +451,11 @@ function happenedOf(cause: unknown): BackplaneError['happened'] {
   if (name === 'ClientOfflineError' || name === 'ClientClosedError' || NOT_NOW.test(message)) return 'no';
   // An answer of the server's is an answer, unless the script was stopped halfway.
   return /^[A-Z]+ (?!user_script)/.test(message) ? 'never' : 'unknown';
+}
+
+function unreachable(cause?: Error): BackplaneError {
+  const why = cause === undefined ? '' : ` (${cause.message})`;
+  return new BackplaneError(`Redis can not be reached${why}: look whether it runs.`, 'no', { cause });
 }
 
 function destroy(connection: RedisConnection): void {
