@@ -246,7 +246,8 @@ class RedisLink implements RemoteLink {
         // A cluster's client mends its connections by itself, and loses what came meanwhile.
         connection.on('node-error', ended);
       }
-      const opened = await Promise.race([this.#open(life), end]);
+      const opening = this.#open(life);
+      const opened = await Promise.race([opening, end]);
       if (opened === undefined) {
         attempt = 0;
         this.#life = life;
@@ -254,7 +255,9 @@ class RedisLink implements RemoteLink {
       }
       const cause = opened ?? (await end);
       this.#life = undefined;
-      for (const connection of [commands, subscriber]) destroy(connection);
+      destroy(life);
+      // node-redis goes on to connect what was destroyed while it did.
+      void opening.then(() => destroy(life));
       this.#node.disconnected(unreachable(cause));
       if (!this.#closed) await this.#rest(attempt);
     }
@@ -281,7 +284,8 @@ class RedisLink implements RemoteLink {
     // A server that is stopped takes a connection, and says nothing.
     const timer = setTimeout(() => end(new Error('Redis did not answer in time.')), this.lease / 3);
     try {
-      await Promise.all([commands.connect(), subscriber.connect()]);
+      const connects = await Promise.allSettled([commands.connect(), subscriber.connect()]);
+      for (const connect of connects) if (connect.status === 'rejected') return connect.reason as Error;
       this.#name = randomUUID();
       await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, this.#name]);
       await subscriber.subscribe([this.#key('all'), this.#key(`node:${this.#node.id}`)], this.#hear);
@@ -458,10 +462,12 @@ function unreachable(cause?: Error): BackplaneError {
   return new BackplaneError(`Redis can not be reached${why}: look whether it runs.`, 'no', { cause });
 }
 
-function destroy(connection: RedisConnection): void {
-  try {
-    connection.destroy();
-  } catch {
-    // It was never open.
+function destroy({ commands, subscriber }: Life): void {
+  for (const connection of [commands, subscriber]) {
+    try {
+      connection.destroy();
+    } catch {
+      // It was never open.
+    }
   }
 }
