@@ -57,11 +57,11 @@ export class Nodes {
     this.#others = [];
     this.#looking = false;
     this.#due = 0;
-    push.on('backplane', (told) => {
+    push.on('backplane', ({ cause }) => {
       // Sooner than the next look would say it.
       this.#due = 0;
       if (this.#health === undefined) return;
-      if (!told.healthy) this.#lost({ ...this.#health, healthy: false, reason: told.cause.message });
+      if (cause !== undefined) this.#lost({ ...this.#health, healthy: false, reason: cause.message });
       this.#changed();
     });
   }
