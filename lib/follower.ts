@@ -170,7 +170,7 @@ export class Follower {
       previous = seq;
       return { ...entry, asker: undefined };
     });
-    return { chanId, last: mirror.last, entries };
+    return { chanId, begun: 0, last: mirror.last, entries };
   }
 
   /**
@@ -443,7 +443,11 @@ export class Follower {
     const fresh: [Mirror, Retained][] = [];
     for (const retained of channels) {
       const mirror = this.#mirrors.get(retained.chanId);
-      if (mirror !== undefined) (mirror.attached ? known : fresh).push([mirror, retained]);
+      if (mirror === undefined) continue;
+      if (!mirror.attached) fresh.push([mirror, retained]);
+      else if (retained.begun <= mirror.last) known.push([mirror, retained]);
+      // It has ended, and another one of its name is there.
+      else this.#abandon(mirror);
     }
 
     const missing = known.flatMap(([mirror, { entries }]) => entries.map((entry) => ({ mirror, entry })));

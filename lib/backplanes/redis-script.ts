@@ -5,7 +5,7 @@
  * hub        hash    epoch, run (the server process that the epoch is of), seq, and of each node life:<node>, the
  *                    connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
- * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, last (seq), bytes
+ * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, begun and last (seq), bytes
  *                    (retained), until (when its log expires)
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
  * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
@@ -69,6 +69,7 @@ if op == 'append' then
     if line[1] == '0' then
       if not fresh then return { 'ended' } end
       redis.call('DEL', log)
+      redis.call('HSET', channel, 'begun', text(head))
     end
 
     seq = redis.call('HINCRBY', hub, 'seq', 1)
@@ -137,6 +138,7 @@ end
 -- KEYS: hub, nodes, accepted, then channel, log and audience of each
 if op == 'sync' then
   local node, lease, keep, topic, mark = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+  if not epoch then return { 'epoch' } end
   local now = clock()
   redis.call('ZADD', KEYS[2], now + lease, node)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - keep)) do
@@ -149,7 +151,7 @@ if op == 'sync' then
   for index = 0, (#KEYS - 3) / 3 - 1 do
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
     local from, listeners = ARGV[8 + 2 * index], ARGV[9 + 2 * index]
-    local line = redis.call('HMGET', channel, 'last', 'terms')
+    local line = redis.call('HMGET', channel, 'last', 'terms', 'begun')
     local last = line[1]
     if not last then
       last = text(head)
@@ -164,9 +166,9 @@ if op == 'sync' then
     redis.call('HSET', audience, node, listeners)
     redis.call('PEXPIRE', audience, keep)
     if from == '' then
-      reply[#reply + 1] = { text(index), last, redis.call('XRANGE', log, '-', top) }
+      reply[#reply + 1] = { text(index), last, line[3] or '0', redis.call('XRANGE', log, '-', top) }
     elseif last ~= from then
-      reply[#reply + 1] = { text(index), last, redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
+      reply[#reply + 1] = { text(index), last, line[3] or '0', redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
     end
   end
   if mark ~= '' then redis.call('PUBLISH', topic, 'm ' .. mark) end
@@ -182,7 +184,10 @@ if op == 'hold' then
     local open = redis.call('HGET', channel, 'open')
     if open == '0' and not fresh then ended[#ended + 1] = text(index)
     else
-      if open == '0' then redis.call('DEL', log) end
+      if open == '0' then
+        redis.call('DEL', log)
+        redis.call('HSET', channel, 'begun', text(head))
+      end
       if not open then redis.call('HSETNX', channel, 'last', text(head)) end
       redis.call('HSET', channel, 'open', '1')
       redis.call('HSETNX', channel, 'terms', terms)

@@ -32,8 +32,9 @@ export interface RedisConnection {
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   publish(topic: string, message: string): Promise<unknown>;
-  subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
-  unsubscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
+  // `never`: the clients' own types promise strings or buffers, each in another way.
+  subscribe(topics: string[], listener: (message: never, topic: never) => void): Promise<unknown>;
+  unsubscribe(topics: string[], listener: (message: never, topic: never) => void): Promise<unknown>;
 }
 
 /** The options of `redis()`. Times are in milliseconds. */
@@ -147,7 +148,7 @@ class RedisLink implements RemoteLink {
     );
     if (verdict === 'ok') return { seq: Number(seq), nodes: pairs(nodes) };
     if (verdict === 'ended') throw new BackplaneError('The channel has ended on another node.', 'never');
-    if (verdict === 'epoch') this.reset(new Error('Redis has begun a new epoch.'));
+    if (verdict === 'epoch') throw this.#outdated();
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
@@ -193,7 +194,7 @@ class RedisLink implements RemoteLink {
         snapshot === undefined ? mark : '',
       );
       if (snapshot !== undefined && snapshot.epoch !== epoch) {
-        throw new BackplaneError('Redis has begun a new epoch.', 'no');
+        throw this.#outdated();
       }
       snapshot = {
         epoch,
@@ -320,15 +321,23 @@ class RedisLink implements RemoteLink {
         ...questions.flatMap(({ from, listeners }) => [from === null ? '' : String(from), String(listeners)]),
       ],
     );
-    const channels = lines.map(([index, last, entries]): Retained => {
+    if (epoch === 'epoch') throw this.#outdated();
+    const channels = lines.map(([index, last, begun, entries]): Retained => {
       const { chanId } = questions[Number(index)] as Question;
       return {
         chanId,
+        begun: Number(begun),
         last: Number(last),
         entries: entries.map((line) => entryOf(line, chanId, epoch, Number(now))),
       };
     });
     return { epoch, head: Number(head), channels };
+  }
+
+  /** Redis has lost its data, or another node has found that it may have. */
+  #outdated(): BackplaneError {
+    this.reset(new Error('It has begun a new epoch.'));
+    return new BackplaneError('Redis has begun a new epoch.', 'no');
   }
 
   // One function for all that is subscribed to: by it node-redis knows what to unsubscribe.
@@ -391,7 +400,12 @@ class RedisLink implements RemoteLink {
   }
 }
 
-type Line = readonly [index: string, last: string, entries: readonly [id: string, fields: string[]][]];
+type Line = readonly [
+  index: string,
+  last: string,
+  begun: string,
+  entries: readonly [id: string, fields: string[]][],
+];
 
 /** A retained entry: `<seq>-<milliseconds>`, and its fields. */
 function entryOf(
