@@ -108,7 +108,7 @@ export class Follower {
 
   // One connection after the other: what belongs to an earlier one says nothing of this.
   #life = 0;
-  #connected = false;
+  #connected: boolean;
   #caughtUp = false;
   #subscribed = new Set<string>();
   #leaving = new Set<string>();
@@ -129,7 +129,7 @@ export class Follower {
     if (link.direct === undefined) this.#remote = link;
     else this.#direct = link.direct;
     this.#hub = hub;
-    this.#synced = this.#direct !== undefined;
+    this.#connected = this.#synced = this.#direct !== undefined;
     if (this.#direct === undefined) return;
     const { epoch, seq } = this.#direct.position;
     hub.sequence.epoch = epoch;
@@ -195,6 +195,11 @@ export class Follower {
     const isAhead = cursor && (cursor.epoch !== sequence.epoch || cursor.seq > sequence.head);
     if (this.#synced && !isAhead && mirrors.every(({ attached }) => attached)) return undefined;
     return this.#wait(mirrors, isAhead ? this.#rounds + 1 : 0);
+  }
+
+  /** The backplane can be asked. */
+  get isConnected(): boolean {
+    return this.#connected;
   }
 
   /** Everything up to the head of the sequence has come. */

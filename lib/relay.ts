@@ -107,7 +107,7 @@ export class Relay implements Node {
   hold(member: Member): void {
     this.#follower.add(member, this.#link.direct?.recall(member.id));
     this.#unannounced.set(member.id, member.terms);
-    if (this.#isUp) void this.#announce();
+    if (this.#follower.isConnected) void this.#announce();
   }
 
   /** A channel is no longer known here. */

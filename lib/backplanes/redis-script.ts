@@ -80,7 +80,10 @@ if op == 'append' then
     if body then redis.call('XADD', log, id, 'p', previous, 'a', asker, 'b', body)
     else redis.call('XADD', log, id, 'p', previous, 'a', asker) end
     redis.call('ZADD', accepted, number, number .. ':' .. text(seq))
-    if number % 64 == 0 then redis.call('ZREMRANGEBYSCORE', accepted, '-inf', settled) end
+    if number % 64 <= 1 then
+      redis.call('ZREMRANGEBYSCORE', accepted, '-inf', settled)
+      redis.call('PEXPIRE', accepted, text(keep))
+    end
 
     -- What is over a bound goes an eighth of it at a time: a stream gives up many entries as cheaply as one.
     local length = redis.call('XLEN', log)

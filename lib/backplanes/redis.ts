@@ -32,8 +32,8 @@ export interface RedisConnection {
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   publish(topic: string, message: string): Promise<unknown>;
-  // `never`: the clients' own types promise strings or buffers, each in another way.
-  subscribe(topics: string[], listener: (message: never, topic: never) => void): Promise<unknown>;
+  subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
+  // `never`: a cluster's type allows for buffers here.
   unsubscribe(topics: string[], listener: (message: never, topic: never) => void): Promise<unknown>;
 }
 
