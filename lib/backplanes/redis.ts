@@ -33,8 +33,7 @@ export interface RedisConnection {
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
   publish(topic: string, message: string): Promise<unknown>;
   subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
-  // `never`: a cluster's type allows for buffers here.
-  unsubscribe(topics: string[], listener: (message: never, topic: never) => void): Promise<unknown>;
+  unsubscribe(topics: string[]): Promise<unknown>;
 }
 
 /** The options of `redis()`. Times are in milliseconds. */
@@ -181,7 +180,7 @@ class RedisLink implements RemoteLink {
     const audiences = chanIds.map((chanId) => this.#keysOf(chanId)[2]);
     // In this order: who is waited for must still hear the question.
     await this.#run('leave', [this.#key('hub'), ...audiences], [this.#node.id, this.#name]);
-    await this.#call(({ subscriber }) => subscriber.unsubscribe(topics, this.#hear));
+    await this.#call(({ subscriber }) => subscriber.unsubscribe(topics));
   }
 
   /** The first call makes the mark; what the next ones read is no younger. */
@@ -340,7 +339,6 @@ class RedisLink implements RemoteLink {
     return new BackplaneError('Redis has begun a new epoch.', 'no');
   }
 
-  // One function for all that is subscribed to: by it node-redis knows what to unsubscribe.
   readonly #hear = (message: string, topic: string): void => {
     const kind = message[0];
     if (kind === 'm') this.#node.marked(message.slice(2));
