@@ -205,9 +205,10 @@ function told<Event extends object>(event: Event): Told<Event> {
   return { ...event, cause: cause instanceof Error ? messageOf(cause) : null } as unknown as Told<Event>;
 }
 
-/** What an error says, and what was behind it. */
+/** What an error says, and what was behind it where it does not say that itself. */
 function messageOf({ message, cause }: Error): string {
-  return cause instanceof Error && cause.message !== '' ? `${message} ${messageOf(cause)}` : message;
+  if (!(cause instanceof Error) || message.includes(cause.message)) return message;
+  return `${message} ${messageOf(cause)}`;
 }
 
 function someOfEach(streams: readonly ListenerSnapshot[]): ListenerSnapshot[] {
