@@ -89,7 +89,11 @@ export class TcpProxy {
 
   #reset(pair: readonly [Socket, Socket]): void {
     this.#pairs.delete(pair);
-    for (const half of pair) half.resetAndDestroy();
+    for (const half of pair) {
+      // While a FIN is under way, Node's resetAndDestroy neither resets nor closes: the handle would stay for ever.
+      if (half.writableEnded) half.destroy();
+      else half.resetAndDestroy();
+    }
   }
 }
 

@@ -1,0 +1,187 @@
+import { type ClientRequest, get, type IncomingMessage } from 'node:http';
+import type { Random } from '../support/random.js';
+import { now } from './messages.js';
+
+/** A position as it goes on the wire. */
+export interface Place {
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+/** One event that was heard. */
+export interface Heard extends Place {
+  readonly channel: string;
+  readonly token: string;
+}
+
+/** One request of a client, and all that came of it. Times are those of `now()`. */
+export interface Stream {
+  /** The process that it was sent to. */
+  readonly node: string;
+  readonly channels: readonly string[];
+  /** The `Last-Event-ID` that it was sent with. */
+  readonly cursor: string | undefined;
+  readonly askedAt: number;
+  opening: { readonly place: Place; readonly recovered: boolean; readonly at: number } | undefined;
+  readonly events: Heard[];
+  /** Whether `comet:gap` was the last thing said. */
+  saidGap: boolean;
+  endedAt: number | undefined;
+  /** Whether the response was read to its end, and had one: all that the kernel took has been read. */
+  isWhole: boolean;
+}
+
+const OPEN = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:open\ndata: (\{.*\})$/;
+const EVENT = /^id: ([0-9a-f]{12})-(\d+)@([\w%.-]+)\nevent: ([\w.-]+:\d+)\ndata: (\S+) x*$/;
+const GAP = /^id: gap-0\nevent: comet:gap\ndata: (\{"channels":\[.*\]\})$/;
+
+/** Where a client may go. */
+export interface Address {
+  readonly name: string;
+  readonly port: number;
+}
+
+/**
+ * Does as a browser's EventSource: it reads, and comes back with the id that it heard last when its stream ends, each
+ * time to any of the nodes. It notes everything that it hears.
+ */
+export class Client {
+  readonly streams: Stream[] = [];
+  /** What no server may say. */
+  readonly faults: string[] = [];
+  /** The tokens that it has heard. */
+  readonly tokens = new Set<string>();
+  #cursor: string | undefined;
+  #retry = 20;
+  #request: ClientRequest | undefined;
+  #over = false;
+  #rest = '';
+  readonly #random: Random;
+  readonly #nodes: () => readonly Address[];
+  readonly #changed: () => void;
+
+  constructor(
+    readonly name: string,
+    readonly channels: readonly string[],
+    { random, nodes, changed }: { random: Random; nodes: () => readonly Address[]; changed: () => void },
+  ) {
+    this.#random = random;
+    this.#nodes = nodes;
+    this.#changed = changed;
+    this.#connect();
+  }
+
+  /** The stream that is open now. */
+  get stream(): Stream | undefined {
+    const last = this.streams.at(-1);
+    return last?.opening !== undefined && last.endedAt === undefined ? last : undefined;
+  }
+
+  /** Drops its stream, and comes back. */
+  hop(): void {
+    this.#request?.destroy();
+  }
+
+  /** Leaves for good. */
+  close(): void {
+    this.#over = true;
+    this.#request?.destroy();
+  }
+
+  #connect(): void {
+    if (this.#over) return;
+    const node = this.#random.pick(this.#nodes());
+    if (node === undefined) {
+      this.#comeBack(undefined);
+      return;
+    }
+    const stream: Stream = {
+      node: node.name,
+      channels: this.channels,
+      cursor: this.#cursor,
+      askedAt: now(),
+      opening: undefined,
+      events: [],
+      saidGap: false,
+      endedAt: undefined,
+      isWhole: false,
+    };
+    this.streams.push(stream);
+    this.#rest = '';
+    const query = this.channels.map((id) => `chan_id=${id}`).join('&');
+    const headers = this.#cursor === undefined ? {} : { 'Last-Event-ID': this.#cursor };
+    const request = get({ port: node.port, host: '127.0.0.1', path: `/?${query}`, headers, agent: false });
+    this.#request = request;
+    request.on('response', (response) => this.#read(stream, response));
+    request.on('error', () => {});
+    request.on('close', () => this.#comeBack(stream));
+  }
+
+  #comeBack(stream: Stream | undefined): void {
+    if (stream !== undefined) {
+      stream.endedAt ??= now();
+      this.#changed();
+    }
+    if (!this.#over) setTimeout(() => this.#connect(), this.#retry);
+  }
+
+  #read(stream: Stream, response: IncomingMessage): void {
+    response.setEncoding('utf8').on('error', () => {});
+    if (response.statusCode === 503) {
+      response.resume();
+      return;
+    }
+    if (response.statusCode !== 200) this.#fault(`it was answered ${response.statusCode}`);
+    response.on('data', (piece: string) => {
+      this.#feed(stream, piece);
+      this.#changed();
+    });
+    response.on('close', () => {
+      stream.isWhole = response.complete;
+    });
+  }
+
+  #feed(stream: Stream, piece: string): void {
+    const blocks = (this.#rest + piece).split('\n\n');
+    this.#rest = blocks.pop() as string;
+    for (const block of blocks) this.#hear(stream, block);
+  }
+
+  #hear(stream: Stream, block: string): void {
+    const lines = block.split('\n').filter((line) => !line.startsWith(':'));
+    while (/^retry: \d+$/.test(lines[0] ?? '')) this.#retry = Number(lines.shift()?.slice('retry: '.length));
+    const text = lines.join('\n');
+    if (stream.saidGap) this.#fault(`it heard ${show(text)} after comet:gap`);
+    const [, epoch = '', seq, label = '', name = '', token = ''] = EVENT.exec(text) ?? [];
+    if (token !== '') {
+      if (stream.opening === undefined) this.#fault(`it heard ${token} before comet:open`);
+      if (token !== name) this.#fault(`it heard ${name} with the data of ${token}`);
+      stream.events.push({ epoch, seq: Number(seq), channel: decodeURIComponent(label), token });
+      this.tokens.add(token);
+      this.#cursor = `${epoch}-${seq}@${label}`;
+      return;
+    }
+    const open = OPEN.exec(text);
+    if (open !== null) this.#opened(stream, open);
+    else if (GAP.test(text)) {
+      stream.saidGap = true;
+      this.#cursor = 'gap-0';
+    } else this.#fault(`it heard ${show(text)}`);
+  }
+
+  #opened(stream: Stream, [, epoch = '', seq, data = '']: RegExpExecArray): void {
+    if (stream.opening !== undefined) this.#fault('it heard comet:open twice');
+    const { channels, recovered } = JSON.parse(data) as { channels: string[]; recovered: boolean };
+    if (channels.toSorted().join() !== this.channels.toSorted().join()) {
+      this.#fault(`it asked for ${this.channels.join()} and was given ${channels.join()}`);
+    }
+    stream.opening = { place: { epoch, seq: Number(seq) }, recovered, at: now() };
+    this.#cursor = `${epoch}-${seq}`;
+  }
+
+  #fault(text: string): void {
+    this.faults.push(`${this.name}: ${text}`);
+  }
+}
+
+const show = (text: string): string => JSON.stringify(text.slice(0, 200));
