@@ -157,7 +157,7 @@ export class Player implements Node {
   async retained(chanId: string, from: number | null = null): Promise<Retained> {
     const { channels, head } = await this.sync([[chanId, from]]);
     const retained = channels.find((each) => each.chanId === chanId);
-    if (retained === undefined && from !== null) return { chanId, last: from, entries: [] };
+    if (retained === undefined && from !== null) return { chanId, begun: 0, last: from, entries: [] };
     ok(retained !== undefined, 'of a channel that is asked for from null on there is something to tell');
     ok(retained.last <= head, `${retained.last} is behind the head of the snapshot, ${head}`);
     return retained;
@@ -220,7 +220,7 @@ export class Player implements Node {
     if (held === undefined) return undefined;
     const [last, arrived] = held;
     const entries = this.entries.slice(arrived).filter((entry) => entry.chanId === chanId);
-    return { chanId, last: entries.at(-1)?.seq ?? last, entries };
+    return { chanId, begun: last, last: entries.at(-1)?.seq ?? last, entries };
   }
 }
 

@@ -149,10 +149,11 @@ export const retention: readonly Scene[] = [
     await ann.create('news');
     await ann.append('news', '1');
     const end = await ann.append('news', null);
+    await ann.append('sport', 'between');
     await ann.create('news');
-    const { last, entries } = await bob.retained('news');
+    const { begun, last, entries } = await bob.retained('news');
     deepEqual(entries, []);
-    ok(last >= end.seq, `the last entry, ${last}, stands before the end, ${end.seq}`);
+    ok(begun >= end.seq, `it begins at ${begun}, before the end of the former at ${end.seq}`);
     await ann.append('news', '2');
     const retained = await bob.retained('news');
     deepEqual(retained.entries.map(bodyOf), ['2']);
