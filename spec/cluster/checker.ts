@@ -117,6 +117,11 @@ export class Checker {
     }
   }
 
+  /** Whether it is known that a write stands in the order. */
+  isAccepted(token: string): boolean {
+    return this.#places.has(token);
+  }
+
   /** All is over. */
   conclude(): void {
     const chains = this.clients.map((client) => {

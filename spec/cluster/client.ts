@@ -51,6 +51,8 @@ export class Client {
   readonly faults: string[] = [];
   /** The tokens that it has heard. */
   readonly tokens = new Set<string>();
+  /** How often it was told of a gap, and started again behind it. */
+  restarts = 0;
   #cursor: string | undefined;
   #retry = 20;
   #request: ClientRequest | undefined;
@@ -175,6 +177,7 @@ export class Client {
     if (channels.toSorted().join() !== this.channels.toSorted().join()) {
       this.#fault(`it asked for ${this.channels.join()} and was given ${channels.join()}`);
     }
+    if (!recovered) this.restarts += 1;
     stream.opening = { place: { epoch, seq: Number(seq) }, recovered, at: now() };
     this.#cursor = `${epoch}-${seq}`;
   }

@@ -242,15 +242,19 @@ class Machine {
 
   async #mark(): Promise<readonly Mark[]> {
     const seats = this.#seats;
+    const before = this.#clients.map(({ restarts }) => restarts);
     for (const seat of seats) seat.tell({ do: 'mark' });
     await this.#until('the marks have outcomes', () =>
       seats.every(({ answer }) => answer?.kind === 'marked'),
     );
     const marks = seats.flatMap(({ answer }) => (answer?.kind === 'marked' ? answer.marks : []));
-    const accepted = marks.filter(({ outcome }) => outcome.reasons.backplane === undefined);
+    // On a busy machine a mark may be given up, and a client be told of a gap in which it stands: there will be others.
+    const accepted = marks.filter(({ token }) => this.checker.isAccepted(token));
     await this.#until('every client has heard the marks', () =>
-      this.#clients.every(({ channels, tokens }) =>
-        accepted.every(({ channel, token }) => !channels.includes(channel) || tokens.has(token)),
+      this.#clients.every(
+        ({ channels, tokens, restarts }, index) =>
+          restarts > (before[index] as number) ||
+          accepted.every(({ channel, token }) => !channels.includes(channel) || tokens.has(token)),
       ),
     );
     return marks;
@@ -259,10 +263,15 @@ class Machine {
   /** In a cluster that is healed an outcome says all that there is to say. */
   #wrongOf(marks: readonly Mark[], mayBeSilent: boolean): readonly string[] {
     return marks.flatMap(({ token, channel, outcome }) => {
-      const there = this.#clients.filter(({ channels }) => channels.includes(channel)).length;
+      const clients = this.#clients.filter(({ channels }) => channels.includes(channel));
+      const there = clients.length;
       const { delivered, failed, unknown } = outcome;
       // A node that was killed may be missed until its lease has ended.
-      const isRight = delivered === there && failed === 0 && (unknown === 0 || mayBeSilent);
+      const isRight =
+        clients.every(({ tokens }) => tokens.has(token)) &&
+        delivered === there &&
+        failed === 0 &&
+        (unknown === 0 || mayBeSilent);
       return isRight
         ? []
         : [`the mark ${token} on ${channel}, with ${there} clients, says ${JSON.stringify(outcome)}`];
