@@ -64,7 +64,7 @@ interface Chain extends Place {
 
 // A write waits for the backplane, and then for other nodes; each give or take an eighth. The rest is for a busy machine.
 const BOUND_MS = 2 * 1.25 * Math.max(TIMES.deadline, TIMES.wait) + 2000;
-const SHOWN = 400;
+const SHOWN = 700;
 
 /** Judges a cluster by what its clients heard, and what its writers were told. */
 export class Checker {

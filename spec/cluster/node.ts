@@ -82,7 +82,7 @@ class NodeProcess {
 
   async mark(): Promise<void> {
     const marks = CHANNEL_NAMES.map(async (channel): Promise<Mark> => {
-      const { token, outcome } = this.#send(channel, '', false);
+      const { token, outcome } = this.#send(channel, '', true);
       return { token, channel, outcome: await outcome };
     });
     const all = await Promise.all(marks);
