@@ -1,23 +1,66 @@
-/** One server under load. */
-export interface Contender {
-  name: string;
-  /** Its file in servers/. */
-  server: string;
-  /** Asks for the outcome of each write. Default: nobody asks. */
-  outcome?: true;
-}
+import {
+  bare,
+  betterSse,
+  type Contender,
+  nchan,
+  ours,
+  peers,
+  socketIo,
+  sseChannel,
+  subject,
+  ws,
+} from './contenders.js';
 
 /** What is written in a round, and to how many. */
-export interface Load {
+export interface Deliveries {
+  measure: 'deliveries';
   /** Bytes of data in an event. */
   bytes: number;
   streams: number;
-  /** Writes in one turn of the event loop. */
+  /** Writes in one turn of the event loop, on each channel that is written to. */
   burst: number;
   /** Turns before the measured ones, in which the code becomes hot. */
   warmup: number;
   /** Turns that are measured. */
   turns: number;
+  /** Milliseconds from one turn to the next, at the least. Default: as soon as the last has arrived. */
+  interval?: number;
+}
+
+/** Streams that are opened. */
+export interface Opened {
+  measure: 'connects' | 'memory';
+  streams: number;
+  /** Opened before them, and left open. */
+  warmup: number;
+  /** Opened at one time, at the most. */
+  window: number;
+}
+
+export type Load = Deliveries | Opened;
+
+/** What a round measures of a contender, each of the keys of `units`. */
+export type Figure = keyof typeof units;
+
+/** Less is better, but for what is counted a second. */
+export const units = {
+  cost: 'µs of CPU',
+  rate: 'a second',
+  p50: 'p50, ms',
+  p99: 'p99, ms',
+  last: 'p50 of the last, ms',
+  resident: 'resident, KiB',
+  heap: 'heap, KiB',
+} as const;
+
+/** At most so much of what the least of others takes; or, with `more`, so much more. */
+export interface Goal {
+  figure: Figure;
+  /** Default: express-comet. */
+  who?: Contender;
+  beside: readonly Contender[];
+  most: number;
+  more?: true;
 }
 
 export interface Case {
@@ -25,49 +68,152 @@ export interface Case {
   title: string;
   load: Load;
   contenders: readonly Contender[];
-  /** The greatest share of a peer's CPU that express-comet may take. */
-  goal?: { peer: string; share: number };
+  /** At most so many, of what hardly moves from one to the next. */
+  rounds?: number;
+  goals?: readonly Goal[];
 }
 
-/** The measure of all others. */
-export const subject: Contender = { name: 'express-comet', server: 'express-comet.ts' };
+const cost = (most: number, ...beside: readonly Contender[]): Goal => ({ figure: 'cost', beside, most });
 
-const asking: Contender = { name: 'express-comet, outcome asked', server: 'express-comet.ts', outcome: true };
-
-const all: readonly Contender[] = [
-  subject,
-  { name: 'better-sse', server: 'better-sse.ts' },
-  { name: 'bare res.write', server: 'response.ts' },
-  { name: 'bare socket', server: 'socket.ts' },
-];
-
-const single: Load = { bytes: 64, streams: 1000, burst: 1, warmup: 200, turns: 200 };
+const single: Deliveries = {
+  measure: 'deliveries',
+  bytes: 64,
+  streams: 1000,
+  burst: 1,
+  warmup: 60,
+  turns: 60,
+};
+const burst: Deliveries = { ...single, burst: 16, warmup: 8, turns: 8 };
+const connects: Opened = { measure: 'connects', streams: 3000, warmup: 2000, window: 32 };
 
 export const cases: readonly Case[] = [
   {
     name: 'single',
     title: '64 bytes to 1,000 streams, one write at a time',
     load: single,
-    contenders: all,
-    goal: { peer: 'better-sse', share: 0.72 },
+    contenders: [subject, ...peers, bare.response, bare.socket, bare.send],
+    goals: [cost(1.1, bare.socket), cost(0.68, betterSse)],
   },
   {
-    name: 'burst',
-    title: '64 bytes to 1,000 streams, 16 writes in one turn of the event loop',
-    load: { ...single, burst: 16, warmup: 20, turns: 20 },
-    contenders: all,
-    goal: { peer: 'better-sse', share: 0.12 },
+    name: 'few',
+    title: '64 bytes to 100 streams, one write at a time',
+    load: { ...single, streams: 100, warmup: 300, turns: 300 },
+    contenders: [subject, betterSse, ws, bare.socket, bare.send],
+    goals: [cost(1.1, bare.socket), cost(0.68, betterSse)],
   },
   {
-    name: 'outcome',
-    title: '64 bytes to 1,000 streams, one write at a time, with and without its outcome',
-    load: single,
-    contenders: [subject, asking],
+    name: 'many',
+    title: '64 bytes to 5,000 streams, one write at a time',
+    load: { ...single, streams: 5000, warmup: 12, turns: 12 },
+    contenders: [subject, betterSse, sseChannel, ws, socketIo, nchan, bare.response, bare.socket, bare.send],
+    goals: [cost(1.1, bare.socket), cost(0.68, betterSse), cost(1, nchan)],
   },
   {
     name: 'kib',
     title: '1 KiB to 1,000 streams, one write at a time',
     load: { ...single, bytes: 1024 },
-    contenders: all,
+    contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.socket, bare.send],
+    goals: [cost(1.1, bare.socket), cost(0.4, betterSse)],
+  },
+  {
+    name: '16kib',
+    title: '16 KiB to 500 streams, one write at a time',
+    load: { ...single, bytes: 16_384, streams: 500, warmup: 30, turns: 30 },
+    contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.socket, bare.send],
+    goals: [cost(1.1, bare.socket), cost(0.15, betterSse)],
+  },
+  {
+    name: 'burst',
+    title: '64 bytes to 1,000 streams, 16 writes in one turn of the event loop',
+    load: burst,
+    contenders: [subject, ...peers, bare.response, bare.socket, bare.shared, bare.send],
+    goals: [cost(1.15, bare.shared), cost(0.11, betterSse), cost(0.27, ...peers)],
+  },
+  {
+    name: 'kib-burst',
+    title: '1 KiB to 1,000 streams, 16 writes in one turn of the event loop',
+    load: { ...burst, bytes: 1024 },
+    contenders: [subject, betterSse, bare.shared, bare.send],
+    goals: [cost(1.15, bare.shared)],
+  },
+  {
+    name: 'outcome',
+    title: '64 bytes to 1,000 streams, one write at a time, with and without its outcome',
+    load: { ...single, turns: 200 },
+    contenders: [subject, ours.outcome],
+    goals: [{ ...cost(1.05, subject), who: ours.outcome }],
+  },
+  {
+    name: 'outcome-burst',
+    title: '64 bytes to 1,000 streams, 16 writes in one turn, each with and without its outcome',
+    load: { ...burst, turns: 40 },
+    contenders: [subject, ours.outcome],
+    goals: [{ ...cost(1.05, subject), who: ours.outcome }],
+  },
+  {
+    name: 'response',
+    title: '64 bytes to 1,000 streams whose response.write is somebody’s own, one write at a time',
+    load: { ...single, turns: 200 },
+    contenders: [ours.response, bare.response],
+    goals: [{ ...cost(1.15, bare.response), who: ours.response }],
+  },
+  {
+    name: 'channels',
+    title: '64 bytes to 1,000 streams of 20 channels each, one event a stream and turn',
+    load: single,
+    contenders: [subject, ours.same, ours.own, ours.overlapping, { ...betterSse, layout: 'same' }],
+    goals: [ours.same, ours.own, ours.overlapping].map((who) => ({ ...cost(1.25, subject), who })),
+  },
+  {
+    name: 'each',
+    title: '64 bytes on each of 1,000 channels of one stream',
+    load: single,
+    contenders: [subject, ours.each, { ...betterSse, layout: 'each' }],
+    goals: [{ ...cost(1.5, subject), who: ours.each }],
+  },
+  {
+    name: 'each-burst',
+    title: '64 bytes on each of 1,000 channels of one stream, 16 times in one turn of the event loop',
+    load: burst,
+    contenders: [ours.each, { ...betterSse, layout: 'each' }],
+    goals: [{ ...cost(0.6, betterSse), who: ours.each }],
+  },
+  {
+    name: 'retained',
+    title: '64 bytes to 1,000 streams of a channel that retains few and many frames',
+    load: single,
+    contenders: [ours.frames('1'), ours.frames('1,000'), ours.frames('100,000')],
+  },
+  {
+    name: 'paced',
+    title: '64 bytes to 5,000 streams, 10 writes a second',
+    load: { ...single, streams: 5000, warmup: 10, turns: 20, interval: 100 },
+    contenders: [subject, betterSse, ws, socketIo, bare.socket, bare.send],
+    goals: [{ ...cost(1.4, bare.send), figure: 'p50' }],
+  },
+  {
+    name: 'connects',
+    title: '3,000 streams opened, 32 at a time',
+    load: connects,
+    contenders: [subject, ours.http, ...peers, bare.route, bare.response],
+    goals: [cost(1.15, bare.route), { ...cost(1.15, bare.response), who: ours.http }],
+  },
+  {
+    name: 'connects-serial',
+    title: '3,000 streams opened, one after the other',
+    load: { ...connects, window: 1 },
+    contenders: [subject, betterSse, bare.route],
+    goals: [cost(1.15, bare.route)],
+  },
+  {
+    name: 'memory',
+    title: '10,000 idle streams, after a collection: of each',
+    load: { measure: 'memory', streams: 10_000, warmup: 500, window: 32 },
+    rounds: 3,
+    contenders: [subject, ours.http, ...peers, bare.route, bare.response, bare.socket],
+    goals: (['heap', 'resident'] as const).flatMap((figure) => [
+      { figure, beside: [bare.route], most: 1, more: true },
+      { figure, who: ours.http, beside: [bare.response], most: 1, more: true },
+    ]),
   },
 ];

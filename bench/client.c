@@ -1,47 +1,167 @@
-// The clients of a round, in one process: opens streams and counts every event that comes on them.
+// The clients of a round, in one process: opens streams, and counts every event that comes on them.
 //
-//   client PORT PATH STREAMS TURN
+//   client ADDRESS PORT PATHS PROTOCOL FIRST REST WINDOW TURN TURNS
 //
-// An event is the byte '~', which a server sends in nothing else. Whenever TURN more events have come, one byte
-// goes to fd 3. At the end of stdin it prints "TOTAL FEWEST MOST" (of all streams, of one stream) and exits.
+// PATHS is a file with a path a line, of which stream n opens the n-th and begins again after the last. PROTOCOL is
+// http, ws or socket.io. It opens FIRST streams, and REST more when a byte comes on stdin, at most WINDOW at a time.
+// A byte goes to fd 3 for each of the two, and whenever TURN more events have come. Of TURNS turns it remembers when
+// each stream had its last event.
+//
+// An event is the byte '^', which a server sends in nothing else. What comes on stdin later is lines, "NUMBER NS": when
+// a turn was written. At its end the client prints "OPEN TOTAL FEWEST MOST P50 P99 LAST": streams that are still open,
+// events of all, of one stream, and nanoseconds from a write to its arrival (the last of a turn: the median).
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { READY = 1024, ACKNOWLEDGE = 3, QUIET_MS = 50 };
+enum { READY = 1024, ACKNOWLEDGE = 3, QUIET_MS = 50, MARK = '^', NONE = -1 };
+
+typedef struct {
+  int fd;
+  int is_open;
+  int braces; // of socket.io: those of its two greetings
+  long events;
+} Stream;
+
+static const char *address, *protocol;
+static int port, window, epoll;
+static char **paths;
+static int path_count;
+static Stream *streams;
+static int stream_count, started, opened, ended;
 
 static void fail(const char *what) {
   perror(what);
   exit(1);
 }
 
-static void watch(int epoll, int fd, int id) {
+static int64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void acknowledge(void) {
+  if (write(ACKNOWLEDGE, "", 1) != 1) fail("acknowledge");
+}
+
+static void read_paths(const char *name) {
+  FILE *file = fopen(name, "r");
+  if (file == NULL) fail(name);
+  char *line = NULL;
+  size_t room = 0;
+  for (ssize_t length; (length = getline(&line, &room, file)) > 0; path_count += 1) {
+    line[length - 1] = 0;
+    paths = realloc(paths, ((size_t)path_count + 1) * sizeof *paths);
+    paths[path_count] = strdup(line);
+  }
+  free(line);
+  fclose(file);
+}
+
+static void send_all(int fd, const char *bytes, size_t length) {
+  if (write(fd, bytes, length) != (ssize_t)length) fail("write");
+}
+
+static void watch(int fd, int id) {
   struct epoll_event event = { .events = EPOLLIN, .data.u32 = (unsigned)id };
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) fail("epoll_ctl");
 }
 
-static int open_stream(int port, const char *request, size_t length) {
-  struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((unsigned short)port) };
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+static void open_stream(int id) {
+  static char request[1 << 16];
+  struct sockaddr_in server = { .sin_family = AF_INET, .sin_port = htons((unsigned short)port) };
+  inet_pton(AF_INET, address, &server.sin_addr);
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   if (fd < 0) fail("socket");
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) fail("connect");
-  if (write(fd, request, length) != (ssize_t)length) fail("write");
-  return fd;
+  if (connect(fd, (struct sockaddr *)&server, sizeof server) != 0) fail("connect");
+  const char *upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s\r\n", paths[id % path_count],
+                        address, port, strcmp(protocol, "http") == 0 ? "Accept: text/event-stream\r\n" : upgrade);
+  send_all(fd, request, (size_t)length);
+  streams[id].fd = fd;
+  watch(fd, id);
+}
+
+static void open_more(int target) {
+  while (started < target && started - opened < window) open_stream(started++);
+}
+
+// A frame of a client's is masked: here by zeros.
+static void send_frame(int fd, const char *text) {
+  char frame[16] = { (char)0x81, (char)(0x80 | strlen(text)) };
+  strcpy(frame + 6, text);
+  send_all(fd, frame, 6 + strlen(text));
+}
+
+static void greet(Stream *stream, const char *bytes, ssize_t size) {
+  if (stream->braces == 0 && strncmp(bytes, "HTTP/1.1 200", 12) != 0 && strncmp(bytes, "HTTP/1.1 101", 12) != 0) {
+    fprintf(stderr, "refused: %.*s\n", (int)(size < 200 ? size : 200), bytes);
+    exit(1);
+  }
+  if (strcmp(protocol, "socket.io") == 0) {
+    // engine.io says that it is open, and then socket.io that its namespace is: the only JSON before the events.
+    if (stream->braces == 0) stream->braces = 1;
+    for (ssize_t at = 0; at < size; at += 1) {
+      if (bytes[at] != '{') continue;
+      stream->braces += 1;
+      if (stream->braces == 2) send_frame(stream->fd, "40");
+    }
+    if (stream->braces < 3) return;
+  }
+  stream->is_open = 1;
+  opened += 1;
+}
+
+static int ascending(const void *a, const void *b) {
+  int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+  return (left > right) - (left < right);
+}
+
+/** Prints the delays, from the lines that came on stdin and what was remembered of the turns they name. */
+static void print_delays(char *lines, const int64_t *arrivals, int turns) {
+  int64_t *delays = malloc(((size_t)turns * (size_t)stream_count + 1) * sizeof *delays);
+  int64_t *lasts = calloc((size_t)turns + 1, sizeof *lasts);
+  size_t count = 0;
+  int said = 0;
+  for (char *line = strtok(lines, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    int turn;
+    long long written;
+    if (sscanf(line, "%d %lld", &turn, &written) != 2 || turn >= turns) continue;
+    for (int id = 0; id < stream_count; id += 1) {
+      int64_t delay = arrivals[(size_t)turn * (size_t)stream_count + (size_t)id] - written;
+      delays[count++] = delay;
+      if (delay > lasts[said]) lasts[said] = delay;
+    }
+    said += 1;
+  }
+  qsort(delays, count, sizeof *delays, ascending);
+  qsort(lasts, (size_t)said, sizeof *lasts, ascending);
+  printf(" %lld %lld %lld\n", count ? (long long)delays[count / 2] : 0, count ? (long long)delays[count * 99 / 100] : 0,
+         (long long)lasts[said / 2]);
 }
 
 int main(int count, char **arguments) {
-  if (count != 5) return 2;
-  int port = atoi(arguments[1]);
-  int streams = atoi(arguments[3]);
-  long turn = atol(arguments[4]);
+  if (count != 10) return 2;
+  address = arguments[1];
+  port = atoi(arguments[2]);
+  read_paths(arguments[3]);
+  protocol = arguments[4];
+  int target = atoi(arguments[5]);
+  stream_count = target + atoi(arguments[6]);
+  window = atoi(arguments[7]);
+  long turn = atol(arguments[8]);
+  int turns = atoi(arguments[9]);
 
   // The soft limit on files is often 1024.
   struct rlimit files;
@@ -49,23 +169,20 @@ int main(int count, char **arguments) {
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
 
-  char request[1024];
-  int length = snprintf(request, sizeof request,
-                        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n",
-                        arguments[2], port);
-  int epoll = epoll_create1(0);
-  int *fds = calloc((size_t)streams, sizeof *fds);
-  long *events = calloc((size_t)streams, sizeof *events);
-  for (int id = 0; id < streams; id += 1) {
-    fds[id] = open_stream(port, request, (size_t)length);
-    watch(epoll, fds[id], id);
-  }
-  watch(epoll, STDIN_FILENO, streams);
+  epoll = epoll_create1(0);
+  streams = calloc((size_t)stream_count, sizeof *streams);
+  int64_t *arrivals = calloc((size_t)turns * (size_t)stream_count + 1, sizeof *arrivals);
+  long burst = stream_count > 0 ? turn / stream_count : 0;
+  watch(STDIN_FILENO, NONE);
+  open_more(target);
 
   static char bytes[1 << 16];
+  static char lines[1 << 16];
+  size_t line_length = 0;
   struct epoll_event ready[READY];
   long total = 0;
   long due = turn;
+  int acknowledged = 0;
   // After the end of stdin it reads on while anything comes, or an event too many would be missed.
   int ending = 0;
   for (;;) {
@@ -73,31 +190,51 @@ int main(int count, char **arguments) {
     if (fresh == 0) break;
     for (int index = 0; index < fresh; index += 1) {
       int id = (int)ready[index].data.u32;
-      int fd = id == streams ? STDIN_FILENO : fds[id];
+      int fd = id == NONE ? STDIN_FILENO : streams[id].fd;
       ssize_t size = read(fd, bytes, sizeof bytes);
       if (size <= 0) {
-        // A stream that ended shows in its count.
         epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
-        if (id == streams) ending = 1;
+        if (id == NONE) ending = 1;
+        else ended += 1;
         continue;
       }
-      if (id == streams) continue;
+      if (id == NONE) {
+        target = stream_count;
+        if (line_length + (size_t)size < sizeof lines) memcpy(lines + line_length, bytes, (size_t)size);
+        line_length += (size_t)size;
+        continue;
+      }
+      Stream *stream = &streams[id];
+      if (!stream->is_open) {
+        greet(stream, bytes, size);
+        continue;
+      }
       long found = 0;
-      for (ssize_t at = 0; at < size; at += 1) found += bytes[at] == '~';
-      events[id] += found;
+      for (ssize_t at = 0; at < size; at += 1) found += bytes[at] == MARK;
+      stream->events += found;
       total += found;
+      // A ping of socket.io's, which comes alone: no other frame is as short.
+      if (size == 3 && bytes[0] == (char)0x81 && bytes[2] == '2') send_frame(fd, "3");
+      if (found > 0 && turns > 0) {
+        long current = (stream->events - 1) / burst;
+        if (current < turns) arrivals[(size_t)current * (size_t)stream_count + (size_t)id] = now();
+      }
     }
-    for (; total >= due && !ending; due += turn) {
-      if (write(ACKNOWLEDGE, "", 1) != 1) fail("acknowledge");
+    open_more(target);
+    if (opened == target && acknowledged < target) {
+      acknowledged = target;
+      acknowledge();
     }
+    for (; turn > 0 && total >= due && !ending; due += turn) acknowledge();
   }
 
-  long fewest = events[0];
-  long most = events[0];
-  for (int id = 1; id < streams; id += 1) {
-    if (events[id] < fewest) fewest = events[id];
-    if (events[id] > most) most = events[id];
+  long fewest = stream_count > 0 ? streams[0].events : 0;
+  long most = fewest;
+  for (int id = 1; id < stream_count; id += 1) {
+    if (streams[id].events < fewest) fewest = streams[id].events;
+    if (streams[id].events > most) most = streams[id].events;
   }
-  printf("%ld %ld %ld\n", total, fewest, most);
+  printf("%d %ld %ld %ld", opened - ended, total, fewest, most);
+  print_delays(lines, arrivals, turns);
   return 0;
 }

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { type Case, subject } from './cases.js';
-import type { Tools } from './tools.js';
+import { type Case, type Figure, type Goal, units } from './cases.js';
+import { bare, nchan, peers, subject } from './contenders.js';
+import type { Sample } from './round.js';
+import { pins } from './tools.js';
 
-const PEERS = ['better-sse', 'bare res.write', 'bare socket'];
-
-/** Of each contender, by its name, one figure a round: microseconds of CPU for a delivery. */
-export type Figures = Map<string, number[]>;
+/** Of each contender, by its name, one sample a round. */
+export type Figures = Map<string, Sample[]>;
 
 export interface Result {
   case: Case;
@@ -14,55 +14,125 @@ export interface Result {
 }
 
 /** What was measured, as Markdown. */
-export function report(results: readonly Result[], rounds: number, tools: Tools): string {
+export function report(results: readonly Result[], rounds: number): string {
   return [
     '# The bench of express-comet',
     '',
     `${new Date().toISOString().slice(0, 10)} · Node ${process.versions.node} · ${cpus()[0]?.model.trim()} · ` +
-      `express-comet ${versionOf('..')}, better-sse ${versionOf('node_modules/better-sse')}, ` +
-      `express ${versionOf('../node_modules/express')} · ${rounds} round${rounds === 1 ? '' : 's'}, interleaved · ` +
-      `${tools.pins ? 'server and client each on a core of its own' : 'not pinned to cores'} · client in ${tools.language}`,
+      `${versions()} · ${rounds} round${rounds === 1 ? '' : 's'}, interleaved · ` +
+      `${pins ? 'server and client each on a core of its own' : 'not pinned to cores'} · every event counted`,
     '',
-    'Microseconds of the server’s CPU (user and system) for each event that arrived; less is better. × is the ratio of the',
-    'medians to express-comet, and the range of that ratio over the rounds.',
+    'The server’s CPU (user and system) for each event that arrived, or each stream that was opened. Medians of the',
+    'rounds; × is their ratio to the first row’s, and the range of that ratio over the rounds.',
+    ...goals(results),
+    ...shares(results),
+    ...growth(results),
     ...results.flatMap(table),
-    '',
-    '## express-comet’s share of what another takes',
-    '',
-    `| case | ${PEERS.map((peer) => `of ${peer}`).join(' | ')} | goal |`,
-    `|---|${'---|'.repeat(PEERS.length)}---|`,
-    ...results.filter(({ figures }) => PEERS.some((peer) => figures.has(peer))).map(shares),
     '',
   ].join('\n');
 }
 
-function table({ case: { name, title, contenders }, figures }: Result): string[] {
-  const rows = contenders.map((contender) => {
-    const rounds = figures.get(contender.name) ?? [];
-    const [lowest, highest] = [Math.min(...rounds), Math.max(...rounds)];
-    const ratio = contender === subject ? '1' : spread(figures, contender.name, subject.name);
-    return `| ${contender.name} | ${fixed(median(rounds))} | ${fixed(lowest)} – ${fixed(highest)} | ${ratio} |`;
+function goals(results: readonly Result[]): string[] {
+  const rows = results.flatMap(({ case: { name, goals = [] }, figures }) =>
+    goals
+      .filter(({ beside }) => beside.some((one) => figures.has(one.name)))
+      .map((goal) => aim(name, goal, figures)),
+  );
+  return section('Goals', '| case | who | | beside | goal | reached | |', rows);
+}
+
+function aim(name: string, { figure, who = subject, beside, most, more }: Goal, figures: Figures): string {
+  const of = (contender: { name: string }) => median(valuesOf(figures, contender.name, figure));
+  const least = beside.reduce((best, one) => (of(one) < of(best) ? one : best));
+  const reached = more ? of(who) - of(least) : of(who) / of(least);
+  const range = more ? [] : [rangeOf(ratios(figures, who.name, least.name, figure))];
+  const verdict = reached <= most ? 'met' : 'missed';
+  const unit = more ? ' KiB more' : '';
+  const cells = [name, who.name, units[figure], `${beside.length > 1 ? 'the best, ' : ''}${least.name}`];
+  return row(...cells, `≤ ${most}${unit}`, [fixed(reached) + unit, ...range].join(' '), verdict);
+}
+
+/** express-comet's share of what another takes. */
+function shares(results: readonly Result[]): string[] {
+  const others = [...peers, nchan, bare.response, bare.socket, bare.send].filter(({ name }) =>
+    results.some(({ figures }) => figures.has(name)),
+  );
+  const rows = results
+    .filter(({ case: { load }, figures }) => load.measure !== 'memory' && figures.has(subject.name))
+    .filter(({ figures }) => others.some(({ name }) => figures.has(name)))
+    .map(({ case: { name }, figures }) => {
+      const share = (other: string) =>
+        figures.has(other) ? fixed(ratioOf(figures, subject.name, other, 'cost')) : '';
+      return row(name, ...others.map((other) => share(other.name)));
+    });
+  const heads = ['case', ...others.map(({ name }) => `of ${name}`)];
+  return others.length === 0
+    ? []
+    : section('express-comet’s share of the CPU that another takes', row(...heads), rows);
+}
+
+/** How the cost of a delivery grows from case to case, beside that of the bare socket. */
+function growth(results: readonly Result[]): string[] {
+  const rows = results
+    .filter(({ figures }) => figures.has(subject.name) && figures.has(bare.socket.name))
+    .filter(({ case: { load } }) => load.measure === 'deliveries' && load.interval === undefined)
+    .map(({ case: { title }, figures }) => {
+      const [own, socket] = [subject, bare.socket].map(({ name }) => median(valuesOf(figures, name, 'cost')));
+      return row(
+        title,
+        fixed(own),
+        fixed(socket),
+        fixed(ratioOf(figures, subject.name, bare.socket.name, 'cost')),
+      );
+    });
+  return rows.length < 2
+    ? []
+    : section('How a delivery’s cost grows', '| | express-comet, µs | bare socket, µs | × |', rows);
+}
+
+function table({ case: { name, title }, figures }: Result): string[] {
+  const [[first = '', samples = []] = []] = figures;
+  const measured = (Object.keys(units) as Figure[]).filter((figure) => samples[0]?.[figure] !== undefined);
+  const rows = Array.from(figures.keys(), (contender) => {
+    const cells = measured.flatMap((figure, column) => {
+      const values = valuesOf(figures, contender, figure);
+      if (column > 0) return [fixed(median(values))];
+      const times = `${fixed(ratioOf(figures, contender, first, figure))} ${rangeOf(ratios(figures, contender, first, figure))}`;
+      return [fixed(median(values)), rangeOf(values), contender === first ? '1' : times];
+    });
+    return row(contender, ...cells);
   });
-  return ['', `## ${name}: ${title}`, '', '| | median | range | × |', '|---|---|---|---|', ...rows];
+  const heads = measured.flatMap((figure, column) =>
+    column > 0 ? [units[figure]] : [units[figure], 'range', '×'],
+  );
+  return section(`${name}: ${title}`, row('', ...heads), rows);
 }
 
-function shares({ case: { name, goal }, figures }: Result): string {
-  const cells = PEERS.map((peer) => (figures.has(peer) ? spread(figures, subject.name, peer) : ''));
-  const verdict = goal && (ratio(figures, subject.name, goal.peer) <= goal.share ? 'met' : 'missed');
-  const aim = goal ? `≤ ${goal.share} of ${goal.peer}: ${verdict}` : '';
-  return `| ${name} | ${cells.join(' | ')} | ${aim} |`;
+function section(title: string, head: string, rows: readonly string[]): string[] {
+  if (rows.length === 0) return [];
+  return ['', `## ${title}`, '', head, head.replace(/[^|]+/g, '---'), ...rows];
 }
 
-function spread(figures: Figures, name: string, other: string): string {
-  const others = figures.get(other) ?? [];
-  // Round by round: the two ran right after one another, under the same noise.
-  const ratios = (figures.get(name) ?? []).map((figure, round) => figure / (others[round] ?? Number.NaN));
-  const range = `${fixed(Math.min(...ratios))} – ${fixed(Math.max(...ratios))}`;
-  return `${fixed(ratio(figures, name, other))} (${range})`;
+function row(...cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`;
 }
 
-function ratio(figures: Figures, name: string, other: string): number {
-  return median(figures.get(name) ?? []) / median(figures.get(other) ?? []);
+function valuesOf(figures: Figures, name: string, figure: Figure): number[] {
+  return (figures.get(name) ?? []).map((sample) => sample[figure] ?? Number.NaN);
+}
+
+function ratioOf(figures: Figures, name: string, other: string, figure: Figure): number {
+  return median(valuesOf(figures, name, figure)) / median(valuesOf(figures, other, figure));
+}
+
+/** Round by round: the two ran soon after one another, under the same noise. */
+function ratios(figures: Figures, name: string, other: string, figure: Figure): number[] {
+  const others = valuesOf(figures, other, figure);
+  return valuesOf(figures, name, figure).map((value, round) => value / (others[round] ?? Number.NaN));
+}
+
+function rangeOf(values: readonly number[]): string {
+  return `(${fixed(Math.min(...values))} – ${fixed(Math.max(...values))})`;
 }
 
 function median(values: readonly number[]): number {
@@ -72,10 +142,19 @@ function median(values: readonly number[]): number {
   return ((low ?? Number.NaN) + (high ?? Number.NaN)) / 2;
 }
 
-function fixed(value: number): string {
+function fixed(value = Number.NaN): string {
+  if (value >= 1000) return Math.round(value).toLocaleString('en');
   return value.toFixed(value < 1 ? 3 : 2);
 }
 
-function versionOf(folder: string): string {
-  return JSON.parse(readFileSync(new URL(`${folder}/package.json`, import.meta.url), 'utf8')).version;
+function versions(): string {
+  const { dependencies } = read('package.json');
+  const names = Object.entries(dependencies ?? {}).map(([name, version]) => `${name} ${version}`);
+  const own = read('../package.json').version;
+  const express = read('../node_modules/express/package.json').version;
+  return [`express-comet ${own}`, `express ${express}`, ...names].join(', ');
+}
+
+function read(path: string): { version?: string; dependencies?: Record<string, string> } {
+  return JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'));
 }

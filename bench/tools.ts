@@ -1,36 +1,44 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export type Command = [file: string, args: string[]];
 
-/** What this machine has for a bench. */
-export interface Tools {
-  /** Whether a process can be kept on one core. */
-  pins: boolean;
-  language: 'C' | 'Node';
-  /** How the clients of a round are started. */
-  client(args: string[]): Command;
-}
+/** Whether a process can be kept on one core of this machine. */
+export const pins = availableParallelism() > 1 && succeeds('taskset', '-c', '0,1', 'true');
 
-/** Builds the client, and installs the peers unless they are. */
-export function prepare(): Tools {
+/** Compiles what is in C, and installs the peers unless they are. */
+export function prepare(): void {
   installPeers();
-  const pins = availableParallelism() > 1 && succeeds('taskset', '-c', '0,1', 'true');
-  const binary = here('.cache/client');
   mkdirSync(here('.cache'), { recursive: true });
-  return succeeds('cc', '-O3', '-o', binary, here('client.c'))
-    ? { pins, language: 'C', client: (args) => [binary, args] }
-    : { pins, language: 'Node', client: (args) => typescript(here('client.ts'), args) };
+  for (const source of ['client.c', 'servers/send.c']) {
+    const { status } = spawnSync('cc', ['-O3', '-o', binary(source), here(source)], { stdio: 'inherit' });
+    if (status !== 0)
+      throw new Error(`The bench needs Linux and a C compiler (cc), to compile bench/${source}.`);
+  }
 }
 
-export function pinned({ pins }: Tools, core: number, [file, args]: Command): Command {
+export function pinned(core: number, [file, args]: Command): Command {
   return pins ? ['taskset', ['-c', String(core), file, ...args]] : [file, args];
 }
 
-export function typescript(file: string, args: string[], flags: string[] = []): Command {
-  return [process.execPath, [...flags, '--import', import.meta.resolve('tsx'), file, ...args]];
+export function compiled(source: string, args: readonly (string | number)[]): Command {
+  return [binary(source), args.map(String)];
+}
+
+export function typescript(source: string, args: string[], flags: readonly string[] = []): Command {
+  return [process.execPath, [...flags, '--import', import.meta.resolve('tsx'), here(source), ...args]];
+}
+
+/** A path of this folder. */
+export function here(path: string): string {
+  return fileURLToPath(new URL(path, import.meta.url));
+}
+
+function binary(source: string): string {
+  return here(`.cache/${basename(source, '.c')}`);
 }
 
 function installPeers(): void {
@@ -51,8 +59,4 @@ function installPeers(): void {
 
 function succeeds(file: string, ...args: string[]): boolean {
   return spawnSync(file, args, { stdio: 'ignore' }).status === 0;
-}
-
-function here(path: string): string {
-  return fileURLToPath(new URL(path, import.meta.url));
 }

@@ -1,17 +1,20 @@
 import { createServer } from 'node:http';
 import { createChannel, createSession } from 'better-sse';
 import express from 'express';
-import { serve } from './harness.js';
+import { channels, channelsOf, serve } from './harness.js';
 
-const channel = createChannel();
+const numbered = Array.from({ length: channels }, () => createChannel());
 const app = express();
+let sessions = 0;
 app.get('/events', async (request, response) => {
-  channel.register(await createSession(request, response));
+  const session = await createSession(request, response);
+  for (const channel of channelsOf(request.url)) numbered[channel]?.register(session);
+  sessions += 1;
 });
 
 await serve({
   server: createServer(app),
   path: '/events',
-  streams: () => channel.sessionCount,
-  write: (data) => channel.broadcast(data),
+  streams: () => sessions,
+  write: (data, channel) => numbered[channel]?.broadcast(data),
 });

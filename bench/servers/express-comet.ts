@@ -1,21 +1,32 @@
 import { createServer } from 'node:http';
-import express from 'express';
+import express, { type Response } from 'express';
 // The build, as it is published. By its path: the nearest package.json is not the one that has the public name.
-import { comet } from '../../dist/esm/index.js';
-import { serve } from './harness.js';
+import { type Channel, comet } from '../../dist/esm/index.js';
+import { channels, serve, variant } from './harness.js';
 
-const push = comet();
-const channel = push.channels.create<string>({ name: 'bench' });
+const [, retained] = /^retain (\d+)$/.exec(variant ?? '') ?? [];
+const push = comet(retained ? { log: { frames: Number(retained), bytes: 2 ** 30, age: null } } : {});
+const numbered = Array.from({ length: channels }, (_, id) =>
+  push.channels.create<string>({ name: String(id) }),
+);
+for (let frame = 0; frame < Number(retained ?? 0); frame += 1) numbered[0]?.write('old'.padEnd(64, '.'));
+
 const app = express();
+if (variant === 'response') app.use((_request, response, next) => next(wrap(response)));
 app.use('/channels', push);
 
 await serve({
-  server: createServer(app),
-  path: '/channels/bench',
-  streams: () => channel.listeners,
-  write: (data) => channel.write(data),
-  send: async (data) => {
-    const outcome = await channel.send(data);
+  server: createServer(variant === 'http' ? push : app),
+  path: variant === 'http' ? '/' : '/channels',
+  streams: () => push.inspect().listeners,
+  write: (data, channel) => numbered[channel]?.write(data),
+  send: async (data, channel) => {
+    const outcome = await (numbered[channel] as Channel<string>).send(data);
     if (outcome.status !== 'success') throw new Error(`The outcome was ${JSON.stringify(outcome)}`);
   },
 });
+
+/** As any middleware may that wants to see what is written. */
+function wrap(response: Response): void {
+  response.write = response.write.bind(response);
+}

@@ -1,59 +1,136 @@
 import { once } from 'node:events';
 import type { AddressInfo, Server } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
-import type { Load } from '../cases.js';
+import type { Deliveries, Load } from '../cases.js';
+import type { Contender } from '../contenders.js';
+import { layouts } from '../layouts.js';
 
 /** What the harness has to know of a server. */
 export interface Served {
-  server: Server;
-  /** Where a stream is opened by GET. */
+  /** The port, of one that listens already. */
+  server: Server | number;
+  /** Where a stream is opened by GET; a query says which channels. */
   path: string;
   /** Streams open now. */
   streams(): number;
-  /** Sends an event to all streams. */
-  write(data: string): void;
+  /** Sends an event to all streams of a channel, which most servers have one of. */
+  write(data: string, channel: number): void;
   /** The same, where an outcome can be asked for. Rejects unless every stream got it. */
-  send?(data: string): Promise<void>;
+  send?(data: string, channel: number): Promise<void>;
+  /** Microseconds of CPU. Default: those of this process. */
+  cpu?(): number;
 }
 
 // The byte that the client counts: in each event once, and in nothing else that a server sends.
-const MARK = '~';
+const MARK = '^';
+// In which a process lets go of memory that it has no more use for.
+const SETTLE_MS = 100;
+
+const { load, contender } = JSON.parse(process.argv[2] as string) as { load: Load; contender: Contender };
+
+export const { variant, layout = 'one' } = contender;
+
+/** Channels that there must be, by their numbers. */
+export const channels = layouts[layout].channels(load.streams);
+
+/** The channels that a request asks for. */
+export function channelsOf(url: string | undefined): number[] {
+  return Array.from((url ?? '').matchAll(/chan_id=(\d+)/g), ([, id]) => Number(id));
+}
 
 /**
- * Puts a server under load, in a process of its own, and measures the CPU that the process takes.
- * Stdin brings a byte from the client when all of a turn has arrived; stdout takes `{ port, path }`, then `{ cpu }`
- * in microseconds.
+ * Puts a server under load, in a process of its own, and measures what the process takes. Stdin brings a byte from the
+ * client when the streams are open that were to be opened, and when all of a turn has arrived. Stdout takes
+ * `{ port, path }`, `{ go: true }` where more streams are to be opened, and what was measured.
  */
 export async function serve(served: Served): Promise<void> {
-  const { bytes, streams, burst, warmup, turns, outcome } = JSON.parse(process.argv[2] as string) as Load & {
-    outcome?: true;
-  };
-  const { server, path } = served;
-  const write = outcome ? served.send : served.write;
-  if (write === undefined) throw new Error('This server tells no outcome.');
-  const data = MARK.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');
-
   // Whoever started this process is gone: however that came about, nothing is left behind.
   process.stdin.resume().on('end', () => process.exit());
 
-  server.listen({ port: 0, host: '127.0.0.1', backlog: streams });
+  const opened = once(process.stdin, 'data');
+  say({ port: await portOf(served.server), path: served.path });
+  await opened;
+  const expected = load.measure === 'deliveries' ? load.streams : load.warmup;
+  // A client may have the head of its response before it is entered among the streams.
+  while (served.streams() < expected) await setTimeout(10);
+
+  if (load.measure === 'deliveries') say(await deliver(served, load));
+  else say(await (load.measure === 'connects' ? connect(served) : remember()));
+}
+
+async function portOf(server: Server | number): Promise<number> {
+  if (typeof server === 'number') return server;
+  server.listen({ port: 0, host: '127.0.0.1' });
   await once(server, 'listening');
-  say({ port: (server.address() as AddressInfo).port, path });
-  while (served.streams() < streams) await setTimeout(10);
+  return (server.address() as AddressInfo).port;
+}
+
+async function deliver(served: Served, { bytes, streams, burst, warmup, turns, interval = 0 }: Deliveries) {
+  const write = contender.outcome ? served.send : served.write;
+  if (write === undefined) throw new Error('This server tells no outcome.');
+  const data = MARK.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');
+  const { written } = layouts[layout];
+  const times: string[] = [];
 
   // Never the next turn before the last has arrived everywhere: fan-outs that overlap would merge.
   const run = async (count: number) => {
     for (let turn = 0; turn < count; turn += 1) {
-      const written = Array.from({ length: burst }, () => write(data));
-      await once(process.stdin, 'data');
-      await Promise.all(written);
+      const chosen = written(turn, streams);
+      const arrived = once(process.stdin, 'data');
+      const start = performance.now();
+      times.push(String(process.hrtime.bigint()));
+      const outcomes: (Promise<void> | undefined)[] = [];
+      for (let each = 0; each < burst; each += 1) {
+        for (const channel of chosen) outcomes.push(write(data, channel) as Promise<void> | undefined);
+      }
+      await arrived;
+      await Promise.all(outcomes);
+      const rest = start + interval - performance.now();
+      if (rest > 0) await setTimeout(rest);
     }
   };
   await run(warmup);
-  const before = process.cpuUsage();
+  const done = stopwatch(served);
   await run(turns);
-  const { user, system } = process.cpuUsage(before);
-  say({ cpu: user + system });
+  return { ...done(), times };
+}
+
+async function connect(served: Served) {
+  const done = stopwatch(served);
+  await grow();
+  return done();
+}
+
+async function remember() {
+  const before = await memory();
+  await grow();
+  const after = await memory();
+  return { resident: after.rss - before.rss, heap: after.heapUsed - before.heapUsed };
+}
+
+async function grow(): Promise<void> {
+  const opened = once(process.stdin, 'data');
+  say({ go: true });
+  await opened;
+}
+
+async function memory(): Promise<NodeJS.MemoryUsage> {
+  for (let time = 0; time < 3; time += 1) {
+    await setTimeout(SETTLE_MS);
+    global.gc?.();
+  }
+  return process.memoryUsage();
+}
+
+/** Microseconds of CPU and of time, from now on. */
+function stopwatch({ cpu = ownCpu }: Served): () => { cpu: number; elapsed: number } {
+  const before = { cpu: cpu(), time: performance.now() };
+  return () => ({ cpu: cpu() - before.cpu, elapsed: (performance.now() - before.time) * 1000 });
+}
+
+function ownCpu(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
 }
 
 function say(message: object): void {

@@ -1,17 +1,17 @@
-// Reference: an event stream as one writes it by hand, with nothing but node:http.
+// Reference: an event stream as one writes it by hand, with nothing but node:http or a route of Express.
 
-import { createServer, type ServerResponse } from 'node:http';
-import { serve } from './harness.js';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import express from 'express';
+import { serve, variant } from './harness.js';
 
 const streams = new Set<ServerResponse>();
 let id = 0;
 
+const app = express();
+app.get('/', open);
+
 await serve({
-  server: createServer((_request, response) => {
-    response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' });
-    response.flushHeaders();
-    streams.add(response);
-  }),
+  server: createServer(variant === 'express' ? app : open),
   path: '/',
   streams: () => streams.size,
   write: (data) => {
@@ -20,3 +20,9 @@ await serve({
     for (const stream of streams) stream.write(frame);
   },
 });
+
+function open(_request: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' });
+  response.flushHeaders();
+  streams.add(response);
+}

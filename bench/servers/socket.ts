@@ -1,12 +1,14 @@
-// Reference: the least that Node can do for a write to a stream, one `socket.write` of ready bytes.
+// Reference: the least that Node can do for a write to a stream, one `socket.write` of ready bytes; or, shared, one of
+// all that a turn has written.
 
 import { createServer, type Socket } from 'node:net';
-import { serve } from './harness.js';
+import { serve, variant } from './harness.js';
 
 const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n';
 
 const streams = new Set<Socket>();
 let id = 0;
+let frames: Buffer[] = [];
 
 await serve({
   server: createServer({ noDelay: true }, (socket) => {
@@ -23,6 +25,16 @@ await serve({
   write: (data) => {
     id += 1;
     const frame = Buffer.from(`id: ${id}\ndata: ${data}\n\n`);
-    for (const stream of streams) stream.write(frame);
+    if (variant === 'shared') share(frame);
+    else for (const stream of streams) stream.write(frame);
   },
 });
+
+function share(frame: Buffer): void {
+  if (frames.push(frame) > 1) return;
+  setImmediate(() => {
+    const joined = Buffer.concat(frames);
+    frames = [];
+    for (const stream of streams) stream.write(joined);
+  });
+}

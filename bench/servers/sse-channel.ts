@@ -1,0 +1,15 @@
+import { createServer } from 'node:http';
+import express from 'express';
+import SseChannel from 'sse-channel';
+import { serve } from './harness.js';
+
+const channel = new SseChannel();
+const app = express();
+app.get('/events', (request, response) => channel.addClient(request, response));
+
+await serve({
+  server: createServer(app),
+  path: '/events',
+  streams: () => channel.getConnectionCount(),
+  write: (data) => channel.send({ data }),
+});
