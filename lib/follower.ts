@@ -138,7 +138,7 @@ export class Follower {
 
   /** The channels of this node. */
   *members(): IterableIterator<Member> {
-    for (const { member, successor } of this.#mirrors.values()) yield successor?.member ?? member;
+    for (const mirror of this.#mirrors.values()) yield newest(mirror).member;
   }
 
   listenersOf(chanId: string): number {
@@ -154,7 +154,7 @@ export class Follower {
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
-    else present.successor = mirror;
+    else newest(present).successor = mirror;
   }
 
   /** What is retained here of a channel. */
@@ -186,7 +186,7 @@ export class Follower {
     const mirrors = chanIds
       .map((id) => this.#mirrors.get(id))
       .filter((mirror) => mirror !== undefined)
-      .map((mirror) => mirror.successor ?? mirror);
+      .map(newest);
     for (const mirror of mirrors) {
       mirror.idle = 0;
       mirror.wanted = true;
@@ -549,6 +549,11 @@ export class Follower {
     }
     this.#synced = false;
   }
+}
+
+/** The one of its name that is alive. */
+function newest(mirror: Mirror): Mirror {
+  return mirror.successor === undefined ? mirror : newest(mirror.successor);
 }
 
 /** Who reads these feeds reads no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
