@@ -218,7 +218,6 @@ export class Follower {
     this.#connected = true;
     this.#caughtUp = false;
     this.#subscribed.clear();
-    this.#leaving.clear();
     void this.#pursue();
   }
 
@@ -407,9 +406,14 @@ export class Follower {
       const mirror = this.#mirrors.get(chanId);
       return mirror !== undefined && (mirror.attached || mirror.wanted);
     };
-    const leaving = [...this.#leaving].filter((id) => !isFollowed(id) && this.#subscribed.delete(id));
-    this.#leaving.clear();
+    for (const id of this.#leaving) if (isFollowed(id)) this.#leaving.delete(id);
+    const leaving = [...this.#leaving];
     if (leaving.length > 0) await link.unsubscribe(leaving);
+    // Not before that is done: who is named in a channel's audience is waited for by those who write.
+    for (const id of leaving) {
+      this.#leaving.delete(id);
+      this.#subscribed.delete(id);
+    }
     const coming = [...this.#mirrors.keys()].filter((id) => isFollowed(id) && !this.#subscribed.has(id));
     if (coming.length > 0) await link.subscribe(coming);
     if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
