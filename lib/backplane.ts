@@ -87,7 +87,7 @@ export interface Question {
 /** What an engine retains of a channel. */
 export interface Retained {
   readonly chanId: string;
-  /** Where the order stood when the channel was made: what was before is of another one of that name, which has ended. */
+  /** Up to here all is of another channel of that name, which has ended. */
   readonly begun: number;
   /** The `seq` of its last entry, retained or not; where the order stood, for a channel that it did not know. */
   readonly last: number;

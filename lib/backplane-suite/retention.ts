@@ -154,6 +154,7 @@ export const retention: readonly Scene[] = [
     const { begun, last, entries } = await bob.retained('news');
     deepEqual(entries, []);
     ok(begun >= end.seq, `it begins at ${begun}, before the end of the former at ${end.seq}`);
+    ok(begun <= last, `it begins at ${begun}, behind its last entry at ${last}`);
     await ann.append('news', '2');
     const retained = await bob.retained('news');
     deepEqual(retained.entries.map(bodyOf), ['2']);

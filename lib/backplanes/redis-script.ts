@@ -69,7 +69,7 @@ if op == 'append' then
     if line[1] == '0' then
       if not fresh then return { 'ended' } end
       redis.call('DEL', log)
-      redis.call('HSET', channel, 'begun', text(head))
+      redis.call('HSET', channel, 'begun', line[2] or text(head))
     end
 
     seq = redis.call('HINCRBY', hub, 'seq', 1)
@@ -189,7 +189,7 @@ if op == 'hold' then
     else
       if open == '0' then
         redis.call('DEL', log)
-        redis.call('HSET', channel, 'begun', text(head))
+        redis.call('HSET', channel, 'begun', redis.call('HGET', channel, 'last') or text(head))
       end
       if not open then redis.call('HSETNX', channel, 'last', text(head)) end
       redis.call('HSET', channel, 'open', '1')

@@ -15,11 +15,14 @@ export function cleanup(run: Cleanup): () => void {
   return () => cleanups.delete(run);
 }
 
-afterEach(async () => {
-  const due = [...cleanups].reverse();
-  cleanups.clear();
-  for (const run of due) await run();
-});
+/** What Mocha does after each test: of every file, also where a process runs several. */
+export const mochaHooks = {
+  async afterEach(): Promise<void> {
+    const due = [...cleanups].reverse();
+    cleanups.clear();
+    for (const run of due) await run();
+  },
+};
 
 /** A real server on a free port of this machine, closed after the test. */
 export class TestServer {
