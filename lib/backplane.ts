@@ -62,8 +62,11 @@ export interface Append {
   readonly settled: number;
   /** Whether it may have happened already. */
   readonly again: boolean;
-  /** Whether the channel is a new one, even where one of its name has ended. */
-  readonly fresh: boolean;
+  /**
+   * The channel is made, on these terms, and nothing else is appended: a new one, where one of its name has ended. It has
+   * its place among the appends of its node.
+   */
+  readonly made: Terms | undefined;
   /** Whether its outcome is awaited: the entry names its asker then, and the reply who will answer. */
   readonly asks: boolean;
 }
@@ -118,11 +121,6 @@ interface AnyLink {
   /** Milliseconds after which a channel that no node has held, in `hold` or `sync`, may be forgotten. */
   readonly keep: number;
   append(append: Append): Appended | Promise<Appended>;
-  /**
-   * Makes channels known to the other nodes, or keeps them known. A `fresh` one is new even where one of its name has
-   * ended; of the others, those that have are returned.
-   */
-  hold(channels: ReadonlyMap<string, Terms>, fresh: boolean): readonly string[] | Promise<readonly string[]>;
   /** Which of these channels are known, and on which terms. */
   find(chanIds: readonly string[]): ReadonlyMap<string, Terms> | Promise<ReadonlyMap<string, Terms>>;
   /** Tells a node, or all of them. */
@@ -137,6 +135,10 @@ interface AnyLink {
 export interface RemoteLink extends AnyLink {
   readonly direct?: undefined;
   append(append: Append): Promise<Appended>;
+  /**
+   * Keeps channels known to the other nodes, and makes known again what was forgotten. Returns those that have ended.
+   */
+  hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]>;
   /** Has entries of these channels arrive, surely, once it resolves. */
   subscribe(chanIds: readonly string[]): Promise<void>;
   unsubscribe(chanIds: readonly string[]): Promise<void>;
@@ -164,6 +166,8 @@ export interface Direct {
   readonly position: Position;
   /** What the other nodes retain of a channel. */
   recall(chanId: string): Retained | undefined;
+  /** Makes a channel known, and has its entries arrive here. */
+  hold(chanId: string, terms: Terms): void;
 }
 
 /** What a node asks of its backplane. */

@@ -55,8 +55,8 @@ interface Mirror {
   wanted: boolean;
   /** The `seq` of its last entry. */
   last: number;
-  /** It has ended elsewhere, though that has not come. */
-  isOver: boolean;
+  /** It has ended, though that has not come; rounds that had begun when that was known. */
+  overSince: number;
   /** Milliseconds that nobody has listened. */
   idle: number;
   /** The channel of the same name that was made before this one's end had come back. */
@@ -149,12 +149,13 @@ export class Follower {
   add(member: Member, retained: Retained | undefined): void {
     const attached = this.#direct !== undefined;
     const last = this.#direct?.position.seq ?? this.#hub.sequence.head;
-    const common = { wanted: false, isOver: false, idle: 0, successor: undefined };
+    const common = { wanted: false, overSince: Infinity, idle: 0, successor: undefined };
     const mirror: Mirror = { member, attached, last, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
     else newest(present).successor = mirror;
+    if (present !== undefined && present.overSince < Infinity) this.#lookSoon();
   }
 
   /** What is retained here of a channel. */
@@ -195,11 +196,6 @@ export class Follower {
     const isAhead = cursor && (cursor.epoch !== sequence.epoch || cursor.seq > sequence.head);
     if (this.#synced && !isAhead && mirrors.every(({ attached }) => attached)) return undefined;
     return this.#wait(mirrors, isAhead ? this.#rounds + 1 : 0);
-  }
-
-  /** The backplane can be asked. */
-  get isConnected(): boolean {
-    return this.#connected;
   }
 
   /** Everything up to the head of the sequence has come. */
@@ -264,13 +260,19 @@ export class Follower {
   missed(chanId: string): void {
     const mirror = this.#mirrors.get(chanId);
     if (mirror === undefined) return;
-    if (!mirror.attached) {
-      this.#end(mirror, this.#hub.sequence.head);
-      return;
-    }
     // Its end may be on the way, or still be in the log.
-    mirror.isOver = true;
-    this.#doubt();
+    mirror.overSince = this.#rounds;
+    this.#lookSoon();
+  }
+
+  /** The end of a channel of this node has been accepted, or there is nothing left to end. */
+  settled(member: Member): void {
+    for (let mirror = this.#mirrors.get(member.id); mirror !== undefined; mirror = mirror.successor) {
+      if (mirror.member !== member) continue;
+      mirror.overSince = this.#rounds;
+      // Who waits for another one of the name must not wait for an end that was lost.
+      if (mirror.successor !== undefined) this.#lookSoon();
+    }
   }
 
   /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
@@ -338,6 +340,12 @@ export class Follower {
       this.#concluded >= round &&
       mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
     );
+  }
+
+  /** Looks at every channel, though nothing is in doubt. */
+  #lookSoon(): void {
+    this.#due = true;
+    void this.#pursue();
   }
 
   /** Something may be missing. */
@@ -471,7 +479,7 @@ export class Follower {
     for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
     sequence.head = Math.max(sequence.head, head);
     for (const [mirror, retained] of fresh) this.#load(mirror, retained);
-    for (const mirror of this.#mirrors.values()) if (mirror.isOver && mirror.attached) this.#abandon(mirror);
+    for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
 
     this.#synced = true;
     if (this.#caughtUp) return;
@@ -529,6 +537,16 @@ export class Follower {
     this.#hub.flush.forget(feed, floor);
     mirror.last = floor;
     if (feed.lag === 'close' || always) tellGap([feed]);
+  }
+
+  /** What had ended before this look, and of which no end has come with it, is over all the same. */
+  #buryOver(chanId: string): void {
+    let mirror = this.#mirrors.get(chanId);
+    while (mirror !== undefined && this.#rounds > mirror.overSince) {
+      if (mirror.attached) this.#abandon(mirror);
+      else this.#end(mirror, this.#hub.sequence.head);
+      mirror = this.#mirrors.get(chanId);
+    }
   }
 
   /** Its end can't be read any more. */

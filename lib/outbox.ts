@@ -5,7 +5,7 @@ import type { Sequence } from './position.js';
 
 /** A write on its way to the backplane. */
 export interface Letter {
-  readonly append: Pick<Append, 'chanId' | 'body' | 'bounds' | 'number' | 'asks' | 'fresh'>;
+  readonly append: Pick<Append, 'chanId' | 'body' | 'bounds' | 'number' | 'asks' | 'made'>;
   /** It was accepted. */
   accepted(appended: Appended): void;
   /** It was given up. It may have been accepted, where that is not known. */
@@ -31,6 +31,7 @@ export class Outbox {
   readonly #deadline: number;
   // By number, which is their order.
   readonly #letters = new Map<number, Posted>();
+  #writes = 0;
   #bytes = 0;
   #emptied: (() => void)[] = [];
   #last = 0;
@@ -46,12 +47,13 @@ export class Outbox {
     this.#deadline = deadline;
   }
 
-  get size(): number {
-    return this.#letters.size;
+  /** Events in it. */
+  get writes(): number {
+    return this.#writes;
   }
 
   get isEmpty(): boolean {
-    return this.size === 0;
+    return this.#letters.size === 0;
   }
 
   /** Resolves when nothing is left in it. */
@@ -63,8 +65,8 @@ export class Outbox {
     const { body, number } = letter.append;
     const bytes = body === null ? 0 : Buffer.byteLength(body);
     const { writes, bytes: most, wait } = this.#limits;
-    const isFull = this.#letters.size >= writes || this.#bytes + bytes > most || (wait === 0 && !this.#open);
-    // The end of a channel is never refused: its listeners would hope for it for ever.
+    const isFull = this.#writes >= writes || this.#bytes + bytes > most || (wait === 0 && !this.#open);
+    // That a channel is made, or ends, is never refused: its listeners would hope for it for ever.
     if (isFull && body !== null) {
       letter.refused('never', new Error('The queue of the backplane is full.'));
       return;
@@ -73,6 +75,7 @@ export class Outbox {
     const after = this.#letters.has(this.#last) ? this.#last : 0;
     this.#letters.set(number, posted);
     this.#bytes += bytes;
+    if (body !== null) this.#writes += 1;
     this.#last = number;
     if (this.#open && !this.#disordered) this.#send(posted, after);
   }
@@ -160,6 +163,7 @@ export class Outbox {
   #take(posted: Posted): boolean {
     if (!this.#letters.delete(posted.append.number)) return false;
     this.#bytes -= posted.bytes;
+    if (posted.append.body !== null) this.#writes -= 1;
     if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
     return true;
   }

@@ -61,7 +61,7 @@ export class Relay implements Node {
   readonly #answers: Answers;
   readonly #outbox: Outbox | undefined;
   // Channels that were made here, and that the backplane has yet to hear of.
-  readonly #unannounced = new Map<string, Terms>();
+  readonly #making = new Set<Member>();
   #writes = 0;
   #sinceHold = 0;
   // Undefined until it is known.
@@ -105,9 +105,17 @@ export class Relay implements Node {
 
   /** A channel was made here. */
   hold(member: Member): void {
-    this.#follower.add(member, this.#link.direct?.recall(member.id));
-    this.#unannounced.set(member.id, member.terms);
-    if (this.#follower.isConnected) void this.#announce();
+    const { id, terms } = member;
+    const { direct } = this.#link;
+    this.#follower.add(member, direct?.recall(id));
+    if (direct !== undefined) {
+      direct.hold(id, terms);
+      return;
+    }
+    // Behind the end of another one of its name, and before all that is written on it.
+    this.#making.add(member);
+    const made = () => this.#making.delete(member);
+    this.#append(member, null, ++this.#writes, false, { accepted: made, refused: made }, terms);
   }
 
   /** A channel is no longer known here. */
@@ -168,13 +176,9 @@ export class Relay implements Node {
 
   /** Appends the end of a channel. */
   end(member: Member): void {
-    this.#append(member, null, ++this.#writes, false, {
-      accepted() {},
-      // It has ended here all the same; the others hear of it when they ask whether it is still known.
-      refused: (happened, cause) => {
-        this.#station.events.emit('drop', { channel: member.id, event: 'comet:end', happened, cause });
-      },
-    });
+    // Refused, it has ended on another node before.
+    const ended = () => this.#follower.settled(member);
+    this.#append(member, null, ++this.#writes, false, { accepted: ended, refused: ended });
   }
 
   /** Listeners on all nodes. Rejects with a BackplaneError or a HubClosedError. */
@@ -186,7 +190,7 @@ export class Relay implements Node {
 
   /** Has a mark go to the backplane, and come back by the way of the events. */
   async health(): Promise<Health> {
-    const state = { node: this.id, backplane: this.#backplane.name, queued: this.#outbox?.size ?? 0 };
+    const state = { node: this.id, backplane: this.#backplane.name, queued: this.#outbox?.writes ?? 0 };
     const began = performance.now();
     try {
       if (this.#isClosed) throw new HubClosedError();
@@ -263,12 +267,12 @@ export class Relay implements Node {
     number: number,
     asks: boolean,
     told: Pick<Letter, 'accepted' | 'refused'>,
+    made?: Terms,
   ): void {
     const chanId = id;
     const bounds = terms.log;
-    const fresh = this.#unannounced.has(id);
     if (this.#link.direct === undefined) {
-      this.#outbox?.post({ append: { chanId, body, bounds, number, asks, fresh }, ...told });
+      this.#outbox?.post({ append: { chanId, body, bounds, number, asks, made }, ...told });
       return;
     }
     const { epoch } = this.#station.sequence;
@@ -283,7 +287,7 @@ export class Relay implements Node {
         after: 0,
         settled: 0,
         again: false,
-        fresh,
+        made,
         asks,
       }),
     );
@@ -308,24 +312,16 @@ export class Relay implements Node {
     this.#station.events.emit('backplane', { healthy, cause });
   }
 
-  /** Makes the channels of this node known, again where they were. */
+  /** Keeps the channels of this node known. */
   async #hold(): Promise<void> {
-    await this.#announce();
-    const members = [...this.#follower.members()];
+    const link = this.#link;
+    if (link.direct !== undefined) return;
+    const members = [...this.#follower.members()].filter((member) => !this.#making.has(member));
     for (let first = 0; first < members.length; first += HOLD) {
       const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
-      const ended = await this.#attempt(() => this.#link.hold(channels, false));
+      const ended = await this.#attempt(() => link.hold(channels));
       for (const chanId of ended ?? []) this.#follower.missed(chanId);
     }
-  }
-
-  async #announce(): Promise<void> {
-    if (this.#unannounced.size === 0) return;
-    const channels = new Map(this.#unannounced);
-    this.#unannounced.clear();
-    const held = await this.#attempt(() => this.#link.hold(channels, true));
-    if (held !== undefined) return;
-    for (const [chanId, terms] of channels) this.#unannounced.set(chanId, terms);
   }
 
   /** What fails is done again when the connection is there again. */

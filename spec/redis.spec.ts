@@ -555,6 +555,8 @@ describe('A channel on several nodes', () => {
     for (let round = 0; round < 20; round += 1) {
       const fresh = a!.push.channels.create({ rewind: 2, log: { frames: 3 } });
       for (const text of texts(5)) fresh.write(text);
+      // What Redis has not heard of yet is nowhere else.
+      await a!.push.health();
       const client = await b!.listen(fresh.id);
       await fresh.send('live');
       await client.until(() => client.messages.at(-1) === 'live');

@@ -110,7 +110,8 @@ export const appends: readonly Scene[] = [
     await ann.append('news', null);
     await ann.refused('never', 'news', '1', {});
     await bob.refused('never', 'news', '2', { asks: true });
-    await bob.append('news', '3', { fresh: true });
+    await bob.make('news');
+    await bob.append('news', '3');
     await ann.append('news', '4');
     await checkBodies(bob, [null, '3', '4']);
   }),
@@ -123,7 +124,7 @@ export const appends: readonly Scene[] = [
     const { link } = ann;
     for (const call of [
       () => ann.append('news', '1'),
-      () => ann.hold(['news'], false),
+      () => ann.hold(['news']),
       () => ann.find('news'),
       () => ann.remote.subscribe(['news']),
       () => ann.remote.sync([], 'mark'),

@@ -10,7 +10,7 @@ const OWN_TERMS: Terms = { log: { frames: 7, bytes: 4096, age: null }, lag: 'lat
 export const channels: readonly Scene[] = [
   any('a channel that a node holds is found by any other, on its terms', async (stage) => {
     const [ann, bob] = await stage.nodes('ann', 'bob');
-    await ann.hold(['news'], true, OWN_TERMS);
+    await ann.make('news', OWN_TERMS);
     await bob.create('sport');
     for (const node of [ann, bob]) {
       const found = await node.find('news', 'weather', 'sport');
@@ -57,10 +57,10 @@ export const channels: readonly Scene[] = [
     const [ann, bob] = await stage.nodes('ann', 'bob');
     await ann.create('news', 'sport', 'weather');
     await ann.append('sport', null);
-    deepEqual(await bob.hold(['news', 'sport', 'weather'], false), ['sport']);
+    deepEqual(await bob.hold(['news', 'sport', 'weather']), ['sport']);
     equal((await bob.find('sport')).size, 0);
-    deepEqual(await bob.hold(['sport'], true), []);
-    deepEqual(await ann.hold(['sport'], false), []);
+    await bob.make('sport');
+    deepEqual(await ann.hold(['sport']), []);
   }),
 
   remote('to hold a channel again takes nothing from it', async (stage) => {
@@ -68,7 +68,7 @@ export const channels: readonly Scene[] = [
     await ann.create('news');
     await ann.append('news', '1');
     await bob.create('news');
-    deepEqual(await ann.hold(['news'], false), []);
+    deepEqual(await ann.hold(['news']), []);
     equal((await bob.retained('news')).entries.length, 1);
   }),
 
@@ -101,7 +101,7 @@ export const channels: readonly Scene[] = [
 
   remote('a channel is not forgotten while a node holds it', (stage) =>
     keeps(stage, async (ann) => {
-      deepEqual(await ann.hold(['news'], false, OWN_TERMS), []);
+      deepEqual(await ann.hold(['news'], OWN_TERMS), []);
     }),
   ),
 
@@ -116,7 +116,7 @@ export const channels: readonly Scene[] = [
 async function keeps(stage: Stage, keep: (ann: Player) => Promise<void>): Promise<void> {
   const ann = await stage.node('ann', { keep: 500 });
   equal(ann.link.keep, 500, 'the engine of the test must take the time to keep that it is asked to');
-  await ann.hold(['news'], true, OWN_TERMS);
+  await ann.make('news', OWN_TERMS);
   const { seq } = await ann.append('news', '1', { bounds: OWN_TERMS.log });
   const began = performance.now();
   await stage.watch.eventually('the time to pass that a channel is kept', async () => {

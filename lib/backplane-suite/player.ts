@@ -18,6 +18,9 @@ import { BackplaneError, type Happened } from '../errors.js';
 import type { Watch } from './watch.js';
 
 export const BOUNDS: Bounds = { frames: 1000, bytes: 2 ** 20, age: 5 * 60_000 };
+// What is made has numbers of its own, far from those that a test names.
+const MADE = 1_000_000;
+
 export const TERMS: Terms = { log: BOUNDS, lag: 'close', rewind: 0 };
 
 /** A node that does what a test tells it, and keeps what it is told. */
@@ -37,6 +40,7 @@ export class Player implements Node {
   readonly #held = new Map<string, readonly [last: number, arrived: number]>();
   readonly #listeners = new Map<string, number>();
   #number = 0;
+  #made = MADE;
   #marks = 0;
 
   constructor(name: string, backplane: Backplane, watch: Watch) {
@@ -76,20 +80,31 @@ export class Player implements Node {
 
   /** Makes new channels. */
   async create(...chanIds: string[]): Promise<void> {
-    equal((await this.hold(chanIds, true)).length, 0, 'a fresh channel has not ended');
+    for (const chanId of chanIds) await this.make(chanId);
   }
 
-  async hold(chanIds: readonly string[], fresh: boolean, terms = TERMS): Promise<readonly string[]> {
+  /** Makes a new channel, among the appends. */
+  async make(chanId: string, terms = TERMS): Promise<void> {
+    if (this.link.direct !== undefined) await this.hold([chanId], terms);
+    else await this.append(chanId, null, { made: terms, number: ++this.#made });
+  }
+
+  async hold(chanIds: readonly string[], terms = TERMS): Promise<readonly string[]> {
     const { seq = 0 } = this.link.direct?.position ?? {};
     for (const chanId of chanIds) this.#held.set(chanId, [seq, this.entries.length]);
-    const channels = new Map(chanIds.map((chanId) => [chanId, terms]));
-    return this.#watch.during('hold', () => this.link.hold(channels, fresh));
+    const { direct } = this.link;
+    if (direct === undefined) {
+      const channels = new Map(chanIds.map((chanId) => [chanId, terms]));
+      return this.#watch.during('hold', () => this.remote.hold(channels));
+    }
+    for (const chanId of chanIds) direct.hold(chanId, terms);
+    return [];
   }
 
   /** Has channels arrive, as a hub does that has so many listeners. */
   async listen(chanIds: readonly string[], listeners = 1): Promise<void> {
     if (this.link.direct !== undefined) {
-      await this.hold(chanIds, true);
+      await this.hold(chanIds);
       return;
     }
     for (const chanId of chanIds) this.#listeners.set(chanId, listeners);
@@ -103,7 +118,7 @@ export class Player implements Node {
 
   async append(chanId: string, body: string | null, how: Partial<Append> = {}): Promise<Appended> {
     if (how.number === undefined) this.#number += 1;
-    const flags = { again: false, fresh: false, asks: false };
+    const flags = { again: false, made: undefined, asks: false };
     const order = { epoch: this.epoch, number: this.#number, after: 0, settled: 0 };
     const append: Append = { chanId, body, bounds: BOUNDS, ...order, ...flags, ...how };
     return this.#watch.during(`an append to ${chanId}`, () => this.link.append(append));

@@ -161,12 +161,13 @@ export const retention: readonly Scene[] = [
     equal(retained.entries[0]?.previous, last);
   }),
 
-  remote('a channel that is appended to afresh shows nothing of one that has ended', async (stage) => {
+  remote('a channel that is made among appends shows nothing of one that has ended', async (stage) => {
     const [ann, bob] = await stage.nodes('ann', 'bob');
     await ann.create('news');
     await ann.append('news', '1');
     await ann.append('news', null);
-    await ann.append('news', '2', { fresh: true });
+    await ann.make('news');
+    await ann.append('news', '2');
     deepEqual((await bob.retained('news')).entries.map(bodyOf), ['2']);
   }),
 

@@ -74,6 +74,7 @@ class InProcessLink implements DirectLink {
         return { epoch: engine.epoch, seq: engine.seq };
       },
       recall: (chanId) => this.#recall(chanId),
+      hold: (chanId, terms) => this.#hold(chanId, terms),
     };
   }
 
@@ -89,17 +90,6 @@ class InProcessLink implements DirectLink {
     if (body === null) engine.channels.delete(chanId);
     engine.deliver(entry, channel.nodes);
     return { seq, nodes: asks ? channel.respondents : NOBODY };
-  }
-
-  hold(channels: ReadonlyMap<string, Terms>): readonly string[] {
-    const { seq, channels: known } = this.#engine;
-    for (const [chanId, terms] of channels) {
-      const channel = known.get(chanId) ?? { terms, nodes: new Map(), last: seq, respondents: NOBODY };
-      known.set(chanId, channel);
-      channel.nodes.set(this.#node.id, this.#node);
-      this.#count(channel);
-    }
-    return [];
   }
 
   find(chanIds: readonly string[]): ReadonlyMap<string, Terms> {
@@ -125,6 +115,14 @@ class InProcessLink implements DirectLink {
     for (const channel of this.#engine.channels.values()) {
       if (channel.nodes.delete(this.#node.id)) this.#count(channel);
     }
+  }
+
+  #hold(chanId: string, terms: Terms): void {
+    const { seq, channels } = this.#engine;
+    const channel = channels.get(chanId) ?? { terms, nodes: new Map(), last: seq, respondents: NOBODY };
+    channels.set(chanId, channel);
+    channel.nodes.set(this.#node.id, this.#node);
+    this.#count(channel);
   }
 
   #recall(chanId: string): Retained | undefined {

@@ -44,6 +44,18 @@ local function keep_known(channel, log, terms, keep)
   if terms and string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, text(keep)) end
 end
 
+local function make(channel, log, terms, keep)
+  local line = redis.call('HMGET', channel, 'open', 'last')
+  if line[1] == '0' then
+    redis.call('DEL', log)
+    redis.call('HSET', channel, 'begun', line[2] or text(head), 'terms', terms)
+  end
+  redis.call('HSETNX', channel, 'last', text(head))
+  redis.call('HSETNX', channel, 'terms', terms)
+  redis.call('HSET', channel, 'open', '1')
+  keep_known(channel, log, terms, keep)
+end
+
 -- What a node sent by a connection that it has given up may be read at any time after: behind what it sends by the next.
 local function is_of_the_past(node, life) return redis.call('HGET', hub, 'life:' .. node) ~= life end
 
@@ -51,7 +63,7 @@ local function is_of_the_past(node, life) return redis.call('HGET', hub, 'life:'
 if op == 'append' then
   local nodes, accepted, channel, log, audience = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
   local known, node, number, after, settled = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-  local again, fresh, asks = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1'
+  local again, asks, made = ARGV[7] == '1', ARGV[8] == '1', ARGV[9]
   local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
   local life, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
   if known ~= epoch then return { 'epoch' } end
@@ -66,10 +78,11 @@ if op == 'append' then
   if not seq then
     if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
     local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'until')
-    if line[1] == '0' then
-      if not fresh then return { 'ended' } end
-      redis.call('DEL', log)
-      redis.call('HSET', channel, 'begun', line[2] or text(head))
+    if line[1] == '0' and made == '' then return { 'ended' } end
+    if made ~= '' then
+      make(channel, log, made, keep)
+      redis.call('ZADD', accepted, number, number .. ':0')
+      return { 'ok', '0' }
     end
 
     seq = redis.call('HINCRBY', hub, 'seq', 1)
@@ -180,22 +193,12 @@ end
 
 -- KEYS: hub, then channel and log of each
 if op == 'hold' then
-  local fresh, keep = ARGV[2] == '1', tonumber(ARGV[3])
+  local keep = tonumber(ARGV[2])
   local ended = {}
   for index = 0, (#KEYS - 1) / 2 - 1 do
-    local channel, log, terms = KEYS[2 + 2 * index], KEYS[3 + 2 * index], ARGV[4 + index]
-    local open = redis.call('HGET', channel, 'open')
-    if open == '0' and not fresh then ended[#ended + 1] = text(index)
-    else
-      if open == '0' then
-        redis.call('DEL', log)
-        redis.call('HSET', channel, 'begun', redis.call('HGET', channel, 'last') or text(head))
-      end
-      if not open then redis.call('HSETNX', channel, 'last', text(head)) end
-      redis.call('HSET', channel, 'open', '1')
-      redis.call('HSETNX', channel, 'terms', terms)
-      keep_known(channel, log, terms, keep)
-    end
+    local channel, log, terms = KEYS[2 + 2 * index], KEYS[3 + 2 * index], ARGV[3 + index]
+    if redis.call('HGET', channel, 'open') == '0' then ended[#ended + 1] = text(index)
+    else make(channel, log, terms, keep) end
   end
   return ended
 end

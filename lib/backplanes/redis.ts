@@ -126,7 +126,7 @@ class RedisLink implements RemoteLink {
   }
 
   async append({ chanId, body, bounds, ...append }: Append): Promise<Appended> {
-    const flags = [append.again, append.fresh, append.asks].map((flag) => (flag ? '1' : '0'));
+    const flags = [append.again, append.asks].map((flag) => (flag ? '1' : '0'));
     const order = [append.number, append.after, append.settled].map(String);
     const limits = [bounds.frames, bounds.bytes, bounds.age ?? 0, this.keep].map(String);
     const topic = body === null ? this.#key('all') : this.#topicOf(chanId);
@@ -138,6 +138,7 @@ class RedisLink implements RemoteLink {
         this.#node.id,
         ...order,
         ...flags,
+        append.made === undefined ? '' : JSON.stringify(append.made),
         ...limits,
         this.#name,
         topic,
@@ -151,14 +152,14 @@ class RedisLink implements RemoteLink {
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
-  async hold(channels: ReadonlyMap<string, Terms>, fresh: boolean): Promise<readonly string[]> {
+  async hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
     const chanIds = [...channels.keys()];
     const keys = chanIds.flatMap((chanId) => this.#keysOf(chanId).slice(0, 2));
     const terms = Array.from(channels.values(), (each) => JSON.stringify(each));
     const ended = await this.#run<string[]>(
       'hold',
       [this.#key('hub'), ...keys],
-      [fresh ? '1' : '0', String(this.keep), ...terms],
+      [String(this.keep), ...terms],
     );
     return ended.map((index) => chanIds[Number(index)] as string);
   }

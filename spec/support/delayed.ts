@@ -127,12 +127,16 @@ class Line implements RemoteLink {
   }
 
   append(append: Append): Promise<Appended> {
-    return this.#call(this.#commands, () => this.#link.append(append));
+    return this.#call(this.#commands, async () => {
+      const appended = await this.#link.append(append);
+      if (append.made !== undefined) this.#delayed.held([append.chanId]);
+      return appended;
+    });
   }
 
-  hold(channels: ReadonlyMap<string, Terms>, fresh: boolean): Promise<readonly string[]> {
+  hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
     return this.#call(this.#commands, async () => {
-      const ended = await this.#link.hold(channels, fresh);
+      const ended = await this.#link.hold(channels);
       this.#delayed.held([...channels.keys()].filter((chanId) => !ended.includes(chanId)));
       return ended;
     });
