@@ -69,6 +69,8 @@ interface Round {
   /** Whether it looks at every channel. */
   readonly full: boolean;
   readonly number: number;
+  /** Those of which all was asked for. */
+  readonly whole: ReadonlySet<Mirror>;
   readonly done: Deferred<void>;
   marked: boolean;
   /** More came behind its mark than could be held back. */
@@ -392,6 +394,7 @@ export class Follower {
     const round: Round = {
       mark: `${this.#life}-${this.#rounds}`,
       number: this.#rounds,
+      whole: new Set(mirrors.filter(({ attached }) => !attached)),
       full,
       done: new Deferred(),
       marked: false,
@@ -437,7 +440,7 @@ export class Follower {
     const heldBack = this.#heldBack ?? [];
     this.#heldBack = this.#round = undefined;
     // Where a doubt has come up, a look at some of the channels has not settled it.
-    if (round.full || this.#synced) this.#install(snapshot);
+    if (round.full || this.#synced) this.#install(snapshot, round.whole);
     if (round.flooded) this.#synced = false;
     else for (const entry of heldBack) this.receive(entry);
 
@@ -449,7 +452,7 @@ export class Follower {
   }
 
   /** Everything before the mark has come, or comes now. */
-  #install({ epoch, head, channels }: Snapshot): void {
+  #install({ epoch, head, channels }: Snapshot, whole: ReadonlySet<Mirror>): void {
     const { sequence } = this.#hub;
     if (epoch !== sequence.epoch) {
       // What was asked for was asked in positions of another epoch: it has to be asked again.
@@ -461,8 +464,10 @@ export class Follower {
     for (const retained of channels) {
       const mirror = this.#mirrors.get(retained.chanId);
       if (mirror === undefined) continue;
-      if (!mirror.attached) fresh.push([mirror, retained]);
-      else if (retained.begun <= mirror.last) known.push([mirror, retained]);
+      if (!mirror.attached) {
+        // It may have been let go, or made anew, since it was asked for the rest of it.
+        if (whole.has(mirror)) fresh.push([mirror, retained]);
+      } else if (retained.begun <= mirror.last) known.push([mirror, retained]);
       // It has ended, and another one of its name is there.
       else this.#abandon(mirror);
     }
