@@ -50,7 +50,7 @@ const visits: readonly Visit[] = [
 
 describe('Clients that come and go', () => {
   it(`leave nothing behind, ${CLIENTS} of them`, async function () {
-    this.timeout(60_000 * SCALE);
+    this.timeout(120_000 * SCALE);
     const { push, server } = await hub();
     push.channels.create({ name: 'news' });
     await EventClient.open(`${server.url}/news`).then((client) => client.close());

@@ -13,18 +13,18 @@ import { cleanup } from './support/server.js';
 // What every client of every hub was told must be what was written, from where its stream says that it starts: no loss,
 // no double, no reorder, and no gap that is none; however late each step of the way between two hubs comes.
 describe('Generated interleavings of publish, join and replay on several hubs, with delays at each step', () => {
-  const RUNS = 300 * SCALE;
+  const RUNS = Math.ceil(200 * SCALE);
   const AT_ONCE = 24;
 
   it(`are ${RUNS} times without an anomaly`, async function () {
-    this.timeout(120_000 * Math.max(SCALE, 1));
+    this.timeout(60_000 * Math.max(SCALE, 1));
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 28));
     const stage = await open();
     const sum: Record<string, number> = {};
     const anomalies: Error[] = [];
     let next = seed;
     const playOn = async () => {
-      while (next < seed + RUNS && anomalies.length < 5) {
+      while (next < seed + RUNS && anomalies.length < 20) {
         const own = next++;
         try {
           add(sum, await play(own, stage));
