@@ -9,7 +9,7 @@
  *                    (retained), until (when its log expires)
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
  * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
- * accepted   zset    one for each node: the numbers of its latest appends, as <number>:<seq>
+ * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>
  */
 export const SCRIPT = `
 local op = ARGV[1]
@@ -44,6 +44,19 @@ local function keep_known(channel, log, terms, keep)
   if terms and string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, text(keep)) end
 end
 
+-- The nodes of an audience that are alive, and after each the listeners that it was last known to have.
+local function alive(audience, nodes, now)
+  local present, takers = redis.call('HGETALL', audience), {}
+  for index = 1, #present, 2 do
+    local lease = redis.call('ZSCORE', nodes, present[index])
+    if lease and tonumber(lease) > now then
+      takers[#takers + 1] = present[index]
+      takers[#takers + 1] = present[index + 1]
+    else redis.call('HDEL', audience, present[index]) end
+  end
+  return takers
+end
+
 local function make(channel, log, terms, keep)
   local line = redis.call('HMGET', channel, 'open', 'last')
   if line[1] == '0' then
@@ -70,10 +83,12 @@ if op == 'append' then
   if is_of_the_past(node, life) then return { 'order' } end
   local now = clock()
 
-  local seq
+  -- What is tried again was taken by those who were there when it happened.
+  local seq, takers
   if again then
-    local before = redis.call('ZRANGEBYSCORE', accepted, number, number)[1]
-    if before then seq = tonumber(string.match(before, ':(%d+)$')) end
+    local before = redis.call('ZRANGEBYSCORE', accepted, number, number)[1] or ''
+    local at, names = string.match(before, '^%d+:(%d+):(.*)$')
+    if at then seq, takers = tonumber(at), cjson.decode(names) end
   end
   if not seq then
     if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
@@ -81,7 +96,7 @@ if op == 'append' then
     if line[1] == '0' and made == '' then return { 'ended' } end
     if made ~= '' then
       make(channel, log, made, keep)
-      redis.call('ZADD', accepted, number, number .. ':0')
+      redis.call('ZADD', accepted, number, number .. ':0:{}')
       return { 'ok', '0' }
     end
 
@@ -92,7 +107,8 @@ if op == 'append' then
     if asks then asker = number .. ' ' .. node end
     if body then redis.call('XADD', log, id, 'p', previous, 'a', asker, 'b', body)
     else redis.call('XADD', log, id, 'p', previous, 'a', asker) end
-    redis.call('ZADD', accepted, number, number .. ':' .. text(seq))
+    takers = asks and alive(audience, nodes, now) or {}
+    redis.call('ZADD', accepted, number, number .. ':' .. text(seq) .. ':' .. cjson.encode(takers))
     if number % 64 <= 1 then
       redis.call('ZREMRANGEBYSCORE', accepted, '-inf', settled)
       redis.call('PEXPIRE', accepted, text(keep))
@@ -137,18 +153,7 @@ if op == 'append' then
     redis.call('PUBLISH', topic, kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker .. '\\n' .. (body or name))
   end
 
-  local reply = { 'ok', text(seq) }
-  if asks then
-    local present = redis.call('HGETALL', audience)
-    for index = 1, #present, 2 do
-      local lease = redis.call('ZSCORE', nodes, present[index])
-      if lease and tonumber(lease) > now then
-        reply[#reply + 1] = present[index]
-        reply[#reply + 1] = present[index + 1]
-      else redis.call('HDEL', audience, present[index]) end
-    end
-  end
-  return reply
+  return { 'ok', text(seq), unpack(takers) }
 end
 
 -- KEYS: hub, nodes, accepted, then channel, log and audience of each
