@@ -342,7 +342,10 @@ class Game {
     const opening = this.#streams.filter(({ opening, over }) => opening === undefined && !over);
     const streams = opening.map(({ wish }) => `${wish.names} on ${wish.hub} from ${wish.cursor ?? 'now'}`);
     const asked = this.#asked.filter(({ outcome }) => outcome === undefined);
-    const hubs = this.#hubs.map(({ line }) => `${line.resets} resets, ${line.lost.length} lost`);
+    const hubs = this.#hubs.map(({ line, written, accepted, refused }) => {
+      const writes = `${accepted.size} accepted and ${refused} refused of ${written}`;
+      return `${line.isUp ? 'up' : 'down'}, ${line.resets} resets, ${line.lost.length} lost, ${writes}`;
+    });
     return JSON.stringify({ streams, asked: asked.map(({ name, data }) => `${data} on ${name}`), hubs });
   }
 
