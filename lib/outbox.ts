@@ -37,6 +37,7 @@ export class Outbox {
   #last = 0;
   #inFlight = 0;
   #open = false;
+  #isClosed = false;
   // One was refused its place: the rest is sent again, once no answer is under way.
   #disordered = false;
 
@@ -67,8 +68,8 @@ export class Outbox {
     const { writes, bytes: most, wait } = this.#limits;
     const isFull = this.#writes >= writes || this.#bytes + bytes > most || (wait === 0 && !this.#open);
     // That a channel is made, or ends, is never refused: its listeners would hope for it for ever.
-    if (isFull && body !== null) {
-      letter.refused('never', new Error('The queue of the backplane is full.'));
+    if (this.#isClosed || (isFull && body !== null)) {
+      letter.refused('never', this.#isClosed ? closed() : new Error('The queue of the backplane is full.'));
       return;
     }
     const posted: Posted = { ...letter, bytes, at: performance.now(), sentIn: undefined };
@@ -101,9 +102,10 @@ export class Outbox {
     }
   }
 
-  /** Gives up everything. */
-  clear(): void {
-    for (const posted of this.#letters.values()) this.#giveUp(posted, new Error('The hub was closed.'));
+  /** Gives up everything, and what is posted from now on. */
+  close(): void {
+    this.#isClosed = true;
+    for (const posted of this.#letters.values()) this.#giveUp(posted, closed());
   }
 
   #sendAll(): void {
@@ -167,4 +169,8 @@ export class Outbox {
     if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
     return true;
   }
+}
+
+function closed(): Error {
+  return new Error('The hub was closed.');
 }

@@ -228,7 +228,7 @@ export class Relay implements Node {
   async close(): Promise<void> {
     this.#isUp = false;
     this.#isClosed = true;
-    this.#outbox?.clear();
+    this.#outbox?.close();
     this.#follower.close();
     this.#answers.expire(Infinity);
     await this.#link.close();

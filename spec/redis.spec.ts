@@ -725,4 +725,21 @@ describe('A hub on Redis that closes', () => {
     expect(await again.send('after')).to.deep.equal(delivered(1));
     expect(await back.heard(1)).to.deep.equal(['after']);
   });
+
+  it('settles what is written afterwards, and not inside the write', async () => {
+    const redis = await RedisServer.start();
+    const { push } = await node(redis.port);
+    const news = push.channels.create();
+    await push.close({ drain: 50 });
+    const outcome = new Deferred<Outcome>();
+    let isInside = true;
+    news.write('too late', {
+      outcome: {
+        resolve: (told) => outcome.resolve({ ...told, status: isInside ? 'success' : told.status }),
+      },
+    });
+    isInside = false;
+    const { status, reasons } = await outcome.promise;
+    expect({ status, reasons }).to.deep.equal({ status: 'failure', reasons: { backplane: 1 } });
+  });
 });
