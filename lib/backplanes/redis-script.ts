@@ -80,7 +80,7 @@ if op == 'append' then
   local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
   local life, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
   if known ~= epoch then return { 'epoch' } end
-  if is_of_the_past(node, life) then return { 'order' } end
+  if is_of_the_past(node, life) then return { 'past' } end
   local now = clock()
 
   -- What is tried again was taken by those who were there when it happened.

@@ -87,6 +87,8 @@ interface RedisSettings {
 
 /** One pair of connections: what happens to either happens to both, so that what they say belongs together. */
 interface Life {
+  /** By it Redis tells what comes late of an earlier one. */
+  readonly name: string;
   readonly commands: RedisConnection;
   readonly subscriber: RedisConnection;
   readonly end: (cause: Error) => void;
@@ -109,8 +111,6 @@ class RedisLink implements RemoteLink {
   #attempt: Life | undefined;
   // … and what lives.
   #life: Life | undefined;
-  // That of the present life, by which Redis tells what comes late of an earlier one.
-  #name = '';
   #closed = false;
   #pause: { over: () => void } | undefined;
   readonly #done: Promise<void>;
@@ -149,6 +149,8 @@ class RedisLink implements RemoteLink {
     if (verdict === 'ok') return { seq: Number(seq), nodes: pairs(nodes) };
     if (verdict === 'ended') throw new BackplaneError('The channel has ended on another node.', 'never');
     if (verdict === 'epoch') throw this.#outdated();
+    // Its greeting came before that of a connection which was given up: it has to greet anew.
+    if (verdict === 'past') this.reset(new Error('Redis takes it for a connection that was given up.'));
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
@@ -240,7 +242,7 @@ class RedisLink implements RemoteLink {
       const end = new Promise<Error>((resolve) => {
         ended = resolve;
       });
-      const life: Life = { commands, subscriber, end: ended };
+      const life: Life = { name: randomUUID(), commands, subscriber, end: ended };
       this.#attempt = life;
       for (const connection of [commands, subscriber]) {
         connection.on('error', ended);
@@ -255,7 +257,7 @@ class RedisLink implements RemoteLink {
         this.#node.connected();
       }
       const cause = opened ?? (await end);
-      this.#life = undefined;
+      this.#attempt = this.#life = undefined;
       destroy(life);
       // node-redis goes on to connect what was destroyed while it did.
       void opening.then(() => destroy(life));
@@ -287,8 +289,9 @@ class RedisLink implements RemoteLink {
     try {
       const connects = await Promise.allSettled([commands.connect(), subscriber.connect()]);
       for (const connect of connects) if (connect.status === 'rejected') return connect.reason as Error;
-      this.#name = randomUUID();
-      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, this.#name]);
+      // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
+      if (this.#attempt !== life) return CLOSED;
+      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, life.name]);
       await subscriber.subscribe([this.#key('all'), this.#key(`node:${this.#node.id}`)], this.#hear);
       return undefined;
     } catch (error) {
@@ -380,6 +383,10 @@ class RedisLink implements RemoteLink {
         cause,
       });
     }
+  }
+
+  get #name(): string {
+    return this.#life?.name ?? '';
   }
 
   get #ownKeys(): readonly string[] {
