@@ -299,6 +299,15 @@ class Game {
       if (line.lost.some(({ chanId, seq }) => this.#witness.last(chanId) === seq)) line.pass(LEASE / 3);
       const { healthy, reason } = await push.health();
       if (!healthy) throw new Anomaly(`A hub is not healthy: ${reason}`);
+      this.#judgeChannels(push, line);
+    }
+  }
+
+  /** What has ended is there no more, also where nobody has listened. */
+  #judgeChannels({ channels }: Comet, { lost, resets }: Delayed): void {
+    if (lost.length > 0 || resets > 0) return;
+    for (const { id } of channels) {
+      if (!this.#witness.open.has(id)) throw new Anomaly(`${id} has ended, and a hub does not know.`);
     }
   }
 

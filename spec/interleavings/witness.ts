@@ -16,7 +16,8 @@ export class Witness implements Node {
   readonly items: Item[] = [];
   /** Where the order stood when a channel was made on which nothing was written. */
   readonly floors = new Map<string, number>();
-  epoch = '';
+  /** The channels that have not ended. */
+  open: ReadonlyMap<string, unknown> = new Map();
   readonly #connected = new Deferred<void>();
   readonly #marked = new Deferred<void>();
   #link: RemoteLink | undefined;
@@ -32,7 +33,7 @@ export class Witness implements Node {
     const questions = names.map((chanId) => ({ chanId, from: null, listeners: 0 }));
     const snapshot = await this.#link?.sync(questions, 'last');
     await this.#marked.promise;
-    this.epoch = snapshot?.epoch ?? '';
+    this.open = (await this.#link?.find(names)) ?? this.open;
     for (const { chanId, last, entries } of snapshot?.channels ?? []) {
       this.floors.set(chanId, entries[0]?.previous ?? last);
     }
