@@ -93,7 +93,11 @@ if op == 'append' then
   if not seq then
     if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
     local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'until')
-    if line[1] == '0' and made == '' then return { 'ended' } end
+    if line[1] == '0' and made == '' then
+      -- What stands behind it has not to be sent again for its sake.
+      redis.call('ZADD', accepted, number, number .. ':ended')
+      return { 'ended' }
+    end
     if made ~= '' then
       make(channel, log, made, keep)
       redis.call('ZADD', accepted, number, number .. ':0:{}')
