@@ -376,7 +376,15 @@ export class Follower {
   }
 
   #hasReason(): boolean {
-    return !this.#synced || this.#due || this.#leaving.size > 0 || this.#waiters.length > 0;
+    return (
+      !this.#synced || this.#due || this.#leaving.size > 0 || this.#waiters.some((one) => this.#helps(one))
+    );
+  }
+
+  /** Whether a look brings nearer what is waited for: not where another one's end has to come first. */
+  #helps({ mirrors, round }: Waiter): boolean {
+    const isNext = (mirror: Mirror) => this.#mirrors.get(mirror.member.id) === mirror;
+    return this.#concluded < round || mirrors.some((mirror) => !mirror.attached && isNext(mirror));
   }
 
   async #lookOnce(link: RemoteLink): Promise<void> {
@@ -446,8 +454,12 @@ export class Follower {
 
     this.#concluded = round.number;
     round.done.resolve();
-    const met = this.#waiters.filter((waiter) => this.#isMet(waiter));
-    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    this.#tellMet();
+  }
+
+  #tellMet(): void {
+    const met = new Set(this.#waiters.filter((waiter) => this.#isMet(waiter)));
+    this.#waiters = this.#waiters.filter((waiter) => !met.has(waiter));
     for (const { done } of met) done.resolve();
   }
 
@@ -516,6 +528,9 @@ export class Follower {
     else this.#mirrors.set(member.id, successor);
     if (attached) this.#leaving.add(member.id);
     member.ended();
+    // Somebody may have waited for it, or waits for the next one of its name.
+    this.#tellMet();
+    void this.#pursue();
   }
 
   /** The log of a channel is what the backplane retains of it. */

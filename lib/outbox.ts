@@ -12,7 +12,8 @@ export interface Letter {
   refused(happened: Exclude<Happened, 'no'>, cause: unknown): void;
 }
 
-interface Posted extends Letter {
+interface Posted {
+  readonly letter: Letter;
   readonly bytes: number;
   readonly at: number;
   /** The epoch in which it may have been accepted. */
@@ -72,7 +73,7 @@ export class Outbox {
       letter.refused('never', this.#isClosed ? closed() : new Error('The queue of the backplane is full.'));
       return;
     }
-    const posted: Posted = { ...letter, bytes, at: performance.now(), sentIn: undefined };
+    const posted: Posted = { letter, bytes, at: performance.now(), sentIn: undefined };
     const after = this.#letters.has(this.#last) ? this.#last : 0;
     this.#letters.set(number, posted);
     this.#bytes += bytes;
@@ -97,7 +98,7 @@ export class Outbox {
     for (const posted of this.#letters.values()) {
       // What is under way is not called back: it has the time that any answer has.
       const patience = posted.sentIn === undefined ? wait : Math.max(wait, this.#deadline);
-      if (posted.append.body === null || now - posted.at < patience) continue;
+      if (posted.letter.append.body === null || now - posted.at < patience) continue;
       this.#giveUp(posted, new Error('The backplane did not answer.'));
     }
   }
@@ -114,36 +115,33 @@ export class Outbox {
     for (const posted of this.#letters.values()) {
       // Accepted in an epoch that is over it may have been delivered: in this one it would be delivered twice.
       const isOver = posted.sentIn !== undefined && posted.sentIn !== this.#sequence.epoch;
-      if (isOver && posted.append.body !== null) {
+      if (isOver && posted.letter.append.body !== null) {
         this.#giveUp(posted, new Error('The backplane has lost its data.'));
         continue;
       }
       this.#send(posted, after);
-      after = posted.append.number;
+      after = posted.letter.append.number;
     }
   }
 
   #send(posted: Posted, after: number): void {
     const { epoch } = this.#sequence;
     const { value: first } = this.#letters.keys().next();
-    const append: Append = {
-      ...posted.append,
-      epoch,
-      after,
-      settled: (first ?? posted.append.number) - 1,
-      again: posted.sentIn !== undefined,
-    };
+    const { chanId, body, bounds, number, asks, made } = posted.letter.append;
+    const settled = (first ?? number) - 1;
+    const again = posted.sentIn !== undefined;
+    const append: Append = { chanId, epoch, body, bounds, number, after, settled, again, made, asks };
     const before = posted.sentIn;
     posted.sentIn = epoch;
     this.#inFlight += 1;
     Promise.resolve(this.#link.append(append)).then(
       (appended) => {
-        if (this.#take(posted)) posted.accepted(appended);
+        if (this.#take(posted)) posted.letter.accepted(appended);
         this.#answered();
       },
       (error: unknown) => {
         const happened = error instanceof BackplaneError ? error.happened : 'unknown';
-        if (happened === 'never' && this.#take(posted)) posted.refused('never', error);
+        if (happened === 'never' && this.#take(posted)) posted.letter.refused('never', error);
         if (happened === 'no') {
           posted.sentIn = before;
           this.#disordered = true;
@@ -159,13 +157,13 @@ export class Outbox {
   }
 
   #giveUp(posted: Posted, cause: Error): void {
-    if (this.#take(posted)) posted.refused(posted.sentIn === undefined ? 'never' : 'unknown', cause);
+    if (this.#take(posted)) posted.letter.refused(posted.sentIn === undefined ? 'never' : 'unknown', cause);
   }
 
   #take(posted: Posted): boolean {
-    if (!this.#letters.delete(posted.append.number)) return false;
+    if (!this.#letters.delete(posted.letter.append.number)) return false;
     this.#bytes -= posted.bytes;
-    if (posted.append.body !== null) this.#writes -= 1;
+    if (posted.letter.append.body !== null) this.#writes -= 1;
     if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
     return true;
   }

@@ -115,11 +115,17 @@ export class Registration {
   async #prepare({ channelIds, cursor }: Target): Promise<boolean> {
     const { channels, relay } = this.#door;
     try {
-      const missing = channelIds.filter((id) => channels.peek(id) === undefined);
-      if (missing.length > 0) for (const [id, terms] of await relay.find(missing)) channels.adopt(id, terms);
+      const unknown = new Set<string>();
       let seen = cursor;
+      // Until nothing is left to wait for: while one thing is, a channel may be made here, or be let go again.
       while (true) {
-        // A channel may have been made here meanwhile, and nobody has waited for that one.
+        const missing = channelIds.filter((id) => channels.peek(id) === undefined && !unknown.has(id));
+        if (missing.length > 0) {
+          const found = await relay.find(missing);
+          for (const id of missing) if (!found.has(id)) unknown.add(id);
+          for (const [id, terms] of found) channels.adopt(id, terms);
+          continue;
+        }
         const present = channelIds.filter((id) => channels.peek(id) !== undefined);
         const readiness = relay.ready(present, seen);
         if (readiness === undefined) return true;

@@ -1,8 +1,9 @@
 // The browser of the tests: one of the system's, else the one that comes inside an npm package.
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { findProgram, isExecutable } from './programs.mjs';
 
 const ROOT = join(import.meta.dirname, '..');
 const PACKED = '@sparticuz/chromium';
@@ -26,16 +27,8 @@ export const FLAGS = [
  * @throws where there is none
  */
 export function findBrowser(env = process.env) {
-  if (env.CHROMIUM_PATH) {
-    if (isExecutable(env.CHROMIUM_PATH)) return { path: env.CHROMIUM_PATH, env };
-    throw new Error(`CHROMIUM_PATH is ${env.CHROMIUM_PATH}, where no program is.`);
-  }
-  for (const name of NAMES) {
-    for (const folder of (env.PATH ?? '').split(delimiter)) {
-      const path = join(folder, name);
-      if (isExecutable(path)) return { path, env };
-    }
-  }
+  const found = findProgram(NAMES, 'CHROMIUM_PATH', env);
+  if (found !== undefined) return { path: found, env };
   const path = join(CACHE, 'chromium');
   if (!isExecutable(path)) {
     throw new Error(
@@ -86,13 +79,4 @@ function ofPacked(folder) {
     FONTCONFIG_PATH: join(folder, 'fonts'),
     LC_ALL: 'en_US.UTF-8',
   };
-}
-
-function isExecutable(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,8 +1,9 @@
 // The Redis of the tests: the system's, else the one that comes inside Debian's packages.
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import { basename, delimiter, join } from 'node:path';
+import { findProgram, isExecutable } from './programs.mjs';
 
 const NAMES = ['redis-server', 'valkey-server'];
 // The first is only a link to a program of the second.
@@ -15,16 +16,8 @@ const CACHE = join(import.meta.dirname, '..', '.cache', 'redis');
  * @throws where there is none
  */
 export function findRedis(env = process.env) {
-  if (env.REDIS_SERVER_PATH) {
-    if (isExecutable(env.REDIS_SERVER_PATH)) return { path: env.REDIS_SERVER_PATH, env };
-    throw new Error(`REDIS_SERVER_PATH is ${env.REDIS_SERVER_PATH}, where no program is.`);
-  }
-  for (const name of NAMES) {
-    for (const folder of (env.PATH ?? '').split(delimiter)) {
-      const path = join(folder, name);
-      if (isExecutable(path)) return { path, env };
-    }
-  }
+  const path = findProgram(NAMES, 'REDIS_SERVER_PATH', env);
+  if (path !== undefined) return { path, env };
   const unpacked = within(CACHE, env);
   if (isExecutable(unpacked.path)) return unpacked;
   throw new Error(
@@ -104,13 +97,4 @@ function within(folder, env = process.env) {
     path: join(folder, 'redis-server'),
     env: { ...env, LD_LIBRARY_PATH: libraries.join(delimiter) },
   };
-}
-
-function isExecutable(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

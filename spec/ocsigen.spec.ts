@@ -7,16 +7,8 @@ import {
   TooManyVirtualChannelsError,
 } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
+import { delivered } from './support/outcomes.js';
 import { hub } from './support/server.js';
-
-const success = (listeners: number): Outcome => ({
-  status: 'success',
-  listeners,
-  delivered: listeners,
-  failed: 0,
-  unknown: 0,
-  reasons: {},
-});
 
 describe('What Channels of Ocsigen obliges to', () => {
   it('create ()', async () => {
@@ -77,8 +69,8 @@ describe('What Channels of Ocsigen obliges to', () => {
     const client = await EventClient.open(`${server.url}/news`);
     const outcome = new Deferred<Outcome>();
     expect(news.write('one', { outcome })).to.equal(undefined);
-    expect(await outcome.promise).to.deep.equal(success(1));
-    expect(await news.send('two')).to.deep.equal(success(1));
+    expect(await outcome.promise).to.deep.equal(delivered(1));
+    expect(await news.send('two')).to.deep.equal(delivered(1));
     expect(await client.heard(2)).to.deep.equal(['one', 'two']);
   });
 
@@ -213,19 +205,19 @@ describe('What Channels of Ocsigen obliges to', () => {
       await news.send('later');
       push.deactivate();
       for (const client of clients) await client.ended();
-      expect(outcomes).to.deep.equal([success(2)]);
+      expect(outcomes).to.deep.equal([delivered(2)]);
     });
 
     it('a write to no listener settles', async () => {
       const { push, server } = await hub();
       const news = push.channels.create({ name: 'news' });
-      expect(await news.send('anybody?')).to.deep.equal(success(0));
+      expect(await news.send('anybody?')).to.deep.equal(delivered(0));
       const client = await EventClient.open(`${server.url}/news`);
-      expect(await news.send('somebody')).to.deep.equal(success(1));
+      expect(await news.send('somebody')).to.deep.equal(delivered(1));
       const left = told(push.on.bind(push, 'leave'));
       client.close();
       await left;
-      expect(await news.send('nobody')).to.deep.equal(success(0));
+      expect(await news.send('nobody')).to.deep.equal(delivered(0));
     });
 
     it('a request that failed does not stay counted', async () => {
@@ -254,7 +246,7 @@ describe('What Channels of Ocsigen obliges to', () => {
       gate.resolve(true);
       await EventClient.open(`${server.url}/news`, { 'x-let': 'in' });
       expect(news.listeners).to.equal(1);
-      expect(await news.send('one')).to.deep.equal(success(1));
+      expect(await news.send('one')).to.deep.equal(delivered(1));
     });
 
     it('what was written between two connections is not lost', async () => {

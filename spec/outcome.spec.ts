@@ -3,6 +3,7 @@ import { expect } from 'chai';
 import express from 'express';
 import { type Channel, type Comet, type CometOptions, Deferred, type Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
+import { delivered } from './support/outcomes.js';
 import { hub, type TestServer } from './support/server.js';
 
 const MiB = 2 ** 20;
@@ -40,15 +41,6 @@ const failed = (reason: string): Outcome => ({
   failed: 1,
   unknown: 0,
   reasons: { [reason]: 1 },
-});
-
-const delivered = (listeners: number): Outcome => ({
-  status: 'success',
-  listeners,
-  delivered: listeners,
-  failed: 0,
-  unknown: 0,
-  reasons: {},
 });
 
 describe('An outcome', () => {

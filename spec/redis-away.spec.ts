@@ -12,6 +12,7 @@ import {
   texts,
   until,
 } from './support/nodes.js';
+import { delivered } from './support/outcomes.js';
 import { run } from './support/process.js';
 import { TcpProxy } from './support/proxy.js';
 import { RedisServer } from './support/redis.js';
@@ -19,15 +20,6 @@ import { cleanup } from './support/server.js';
 import { answerOf } from './support/wire.js';
 
 const KEY = '{express-comet}:';
-
-const delivered = (listeners: number): Outcome => ({
-  status: 'success',
-  listeners,
-  delivered: listeners,
-  failed: 0,
-  unknown: 0,
-  reasons: {},
-});
 
 const refused = (listeners: number): Outcome => ({
   ...{ ...delivered(listeners), status: 'failure', delivered: 0, failed: listeners },

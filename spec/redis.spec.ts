@@ -13,6 +13,7 @@ import {
   until,
   Watch,
 } from './support/nodes.js';
+import { delivered } from './support/outcomes.js';
 import { TcpProxy } from './support/proxy.js';
 import { RedisServer } from './support/redis.js';
 import { answerOf } from './support/wire.js';
@@ -22,15 +23,6 @@ const KEY = '{express-comet}:';
 // More than the kernel takes for a peer that does not read: it blocks a stream.
 const FLOOD = 'x'.repeat(8 * MiB);
 const ROOM = { maxFrame: 16 * MiB, log: { bytes: 64 * MiB } };
-
-const delivered = (listeners: number): Outcome => ({
-  status: 'success',
-  listeners,
-  delivered: listeners,
-  failed: 0,
-  unknown: 0,
-  reasons: {},
-});
 
 /** An outcome, with the nodes by the names that they were given. */
 function named({ perNode, ...outcome }: Outcome): unknown {

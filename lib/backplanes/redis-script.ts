@@ -9,7 +9,8 @@
  *                    (retained), until (when its log expires)
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
  * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
- * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>
+ * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or
+ *                    <number>:ended
  */
 export const SCRIPT = `
 local op = ARGV[1]
@@ -83,11 +84,12 @@ if op == 'append' then
   if is_of_the_past(node, life) then return { 'past' } end
   local now = clock()
 
-  -- What is tried again was taken by those who were there when it happened.
+  -- What is tried again has the answer that it had: it was taken by those who were there when it happened, or by nobody.
   local seq, takers
   if again then
     local before = redis.call('ZRANGEBYSCORE', accepted, number, number)[1] or ''
     local at, names = string.match(before, '^%d+:(%d+):(.*)$')
+    if before == number .. ':ended' then return { 'ended' } end
     if at then seq, takers = tonumber(at), cjson.decode(names) end
   end
   if not seq then
