@@ -9,6 +9,8 @@ export interface Contender {
   protocol?: 'http' | 'ws' | 'socket.io';
   /** What that file has several kinds of. */
   variant?: string;
+  /** The module of another build of express-comet. Default: that of this working copy. */
+  build?: string;
   /** Asks for the outcome of each write. Default: nobody asks. */
   outcome?: true;
   /** Default: all streams carry one channel. */
@@ -47,6 +49,7 @@ export const peers: readonly Contender[] = [betterSse, sseChannel, ssePubsub, ex
 /** What there is to reach. */
 export const bare = {
   response: { name: 'bare res.write', server: 'response.ts' },
+  wrapped: { name: 'bare res.write, wrapped', server: 'response.ts', variant: 'wrapped' },
   socket: { name: 'bare socket', server: 'socket.ts' },
   shared: { name: 'bare socket, one shared write', server: 'socket.ts', variant: 'shared' },
   route: { name: 'bare Express route', server: 'response.ts', variant: 'express' },

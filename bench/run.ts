@@ -1,9 +1,10 @@
-// npm run bench -- [--case NAME]… [--rounds N] [--quick] [--save] [--profile]
+// npm run bench -- [--case NAME]… [--contender NAME]… [--rounds N] [--beside DIST] [--quick] [--save] [--profile]
 
 import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Case, cases, type Load } from './cases.js';
-import { nchan } from './contenders.js';
+import { nchan, subject } from './contenders.js';
 import { findNchan } from './nchan.js';
 import { type Figures, report } from './report.js';
 import { round } from './round.js';
@@ -12,7 +13,11 @@ import { here, prepare } from './tools.js';
 const { values: options } = parseArgs({
   options: {
     case: { type: 'string', multiple: true },
+    // Of a case, these only.
+    contender: { type: 'string', multiple: true },
     rounds: { type: 'string' },
+    // The dist/ of another working copy: a change beside what was there before it, in one run.
+    beside: { type: 'string' },
     // Says whether everything works; its figures are too noisy to judge by.
     quick: { type: 'boolean', default: false },
     save: { type: 'boolean', default: false },
@@ -23,12 +28,15 @@ const { values: options } = parseArgs({
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a number from 1 on.');
 
-const chosen = options.case?.map(named) ?? cases;
+const chosen = (options.case?.map(named) ?? cases).map(besideOther).map(withChosen);
 const flags = options.profile ? ['--cpu-prof', `--cpu-prof-dir=${here('.cache/profiles')}`] : [];
 prepare();
 
 const results = [];
-for (const one of chosen) results.push({ case: one, figures: await measure(one) });
+for (const one of chosen) {
+  results.push({ case: one, figures: await measure(one) });
+  console.error(report(results.slice(-1), rounds));
+}
 
 const text = report(results, rounds);
 console.log(text);
@@ -55,6 +63,22 @@ function shortened(load: Load): Load {
   // Not its warm-up: what runs cold is another program.
   if (load.measure === 'deliveries') return { ...load, turns: Math.ceil(load.turns / 5) };
   return { ...load, streams: load.streams / 5 };
+}
+
+function besideOther(one: Case): Case {
+  if (options.beside === undefined) return one;
+  const build = resolve(options.beside, 'esm/index.js');
+  const others = one.contenders
+    .filter(({ server }) => server === subject.server)
+    .map((own) => ({ ...own, name: `${own.name} of ${options.beside}`, build }));
+  return { ...one, contenders: [...one.contenders, ...others] };
+}
+
+function withChosen(one: Case): Case {
+  const { contender: names } = options;
+  if (names === undefined) return one;
+  const contenders = one.contenders.filter(({ name, build }) => names.includes(name) || build !== undefined);
+  return { ...one, contenders };
 }
 
 function named(name: string): Case {

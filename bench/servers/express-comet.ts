@@ -1,8 +1,10 @@
-import { createServer } from 'node:http';
-import express, { type Response } from 'express';
+import { createServer, type ServerResponse } from 'node:http';
+import express from 'express';
 // The build, as it is published. By its path: the nearest package.json is not the one that has the public name.
-import { type Channel, comet } from '../../dist/esm/index.js';
-import { channels, serve, variant } from './harness.js';
+import type { Channel } from '../../dist/esm/index.js';
+import { build, channels, serve, variant } from './harness.js';
+
+const { comet }: typeof import('../../dist/esm/index.js') = await import(build ?? '../../dist/esm/index.js');
 
 const [, retained] = /^retain (\d+)$/.exec(variant ?? '') ?? [];
 const push = comet(retained ? { log: { frames: Number(retained), bytes: 2 ** 30, age: null } } : {});
@@ -12,12 +14,17 @@ const numbered = Array.from({ length: channels }, (_, id) =>
 for (let frame = 0; frame < Number(retained ?? 0); frame += 1) numbered[0]?.write('old'.padEnd(64, '.'));
 
 const app = express();
-if (variant === 'response') app.use((_request, response, next) => next(wrap(response)));
+if (variant === 'express response') app.use((_request, response, next) => next(wrap(response)));
 app.use('/channels', push);
+const alone = createServer((request, response) => {
+  if (variant === 'response') wrap(response);
+  push(request, response);
+});
+const isAlone = variant === 'http' || variant === 'response';
 
 await serve({
-  server: createServer(variant === 'http' ? push : app),
-  path: variant === 'http' ? '/' : '/channels',
+  server: isAlone ? alone : createServer(app),
+  path: isAlone ? '/' : '/channels',
   streams: () => push.inspect().listeners,
   write: (data, channel) => numbered[channel]?.write(data),
   send: async (data, channel) => {
@@ -27,6 +34,6 @@ await serve({
 });
 
 /** As any middleware may that wants to see what is written. */
-function wrap(response: Response): void {
+function wrap(response: ServerResponse): void {
   response.write = response.write.bind(response);
 }

@@ -28,7 +28,7 @@ const SETTLE_MS = 100;
 
 const { load, contender } = JSON.parse(process.argv[2] as string) as { load: Load; contender: Contender };
 
-export const { variant, layout = 'one' } = contender;
+export const { variant, build, layout = 'one' } = contender;
 
 /** Channels that there must be, by their numbers. */
 export const channels = layouts[layout].channels(load.streams);

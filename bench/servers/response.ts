@@ -22,6 +22,7 @@ await serve({
 });
 
 function open(_request: IncomingMessage, response: ServerResponse): void {
+  if (variant === 'wrapped') response.write = response.write.bind(response);
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' });
   response.flushHeaders();
   streams.add(response);
