@@ -1,7 +1,7 @@
+import type { Batch } from './frame.js';
 import { Log } from './log.js';
 import type { ChannelSettings } from './options.js';
 import type { Tally, Verdict } from './outcome.js';
-import type { Batch } from './payload.js';
 
 /** A listener, as its feeds see it. */
 export interface Reader {
@@ -106,7 +106,12 @@ export class Feed {
     }
   }
 
-  *#between(from: number, to: number): IterableIterator<Tally> {
+  #between(from: number, to: number): Iterable<Tally> {
+    // As a rule nobody asks.
+    return this.#open.size === 0 ? [] : this.#walk(from, to);
+  }
+
+  *#walk(from: number, to: number): IterableIterator<Tally> {
     for (const tally of this.#open) {
       if (tally.seq > to) return;
       if (tally.seq > from) yield tally;

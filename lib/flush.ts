@@ -1,7 +1,6 @@
 import type { Feed, Group } from './feed.js';
-import type { Frame } from './frame.js';
+import { Batch, type Frame } from './frame.js';
 import { merge } from './log.js';
-import { Batch } from './payload.js';
 import type { Sequence } from './position.js';
 import { inSlices } from './slices.js';
 
@@ -153,7 +152,7 @@ function* rounds(feeds: readonly Feed[], head: number): IterableIterator<Round> 
     if (batch === undefined) {
       const readings = fresh.map(({ log, flushed }) => ({ log, from: flushed }));
       batch = new Batch(merge(readings, Infinity, head));
-      if (fresh.length === 1) alone.set(feed, batch);
+      if (fresh.length === 1 && feed.groups.size > 1) alone.set(feed, batch);
     }
     yield { group, fresh, batch };
   }

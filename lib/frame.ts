@@ -1,4 +1,5 @@
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from './errors.js';
+import { bytesOf, Payload } from './payload.js';
 import { formatPosition, type Position } from './position.js';
 
 // The grammar of an event stream: WHATWG HTML §9.2.5 (parsing) and §9.2.6 (interpreting). A field is written
@@ -12,8 +13,23 @@ export interface Frame {
   readonly at: number;
 }
 
+/** Frames that go out in one write. */
+export class Batch extends Payload {
+  /** The `seq` of the first of them. */
+  readonly first: number;
+  /** The `seq` of the last of them. */
+  readonly last: number;
+
+  /** @param frames in order, one or more */
+  constructor(frames: readonly Frame[]) {
+    super(frames.map((frame) => frame.bytes));
+    this.first = frames[0]?.seq ?? 0;
+    this.last = frames.at(-1)?.seq ?? 0;
+  }
+}
+
 /** A comment of one line and no blank line with it: some clients take a blank line for an empty message. */
-export const HEARTBEAT = Buffer.from(':\n');
+export const HEARTBEAT = bytesOf(':\n');
 
 const LINE_END = /\r\n|\r|\n/g;
 
@@ -74,12 +90,12 @@ export function encodeEnd(chanId: string, seq: number): Frame {
  */
 export function encodeGap(channels: readonly string[]): Buffer {
   const id = formatPosition({ epoch: 'gap', seq: 0 });
-  return Buffer.from(`id: ${id}\nevent: comet:gap\ndata: ${JSON.stringify({ channels })}\n\n`);
+  return bytesOf(`id: ${id}\nevent: comet:gap\ndata: ${json({ channels })}\n\n`);
 }
 
 /**
- * The first bytes of a stream: how long to wait before a reconnect, where the stream starts, what it carries,
- * and which of the channels that were asked for do not exist.
+ * The first text of a stream: how long to wait before a reconnect, where the stream starts, what it carries, and which of
+ * the channels that were asked for do not exist. All of it is ASCII, so that it need not become a buffer of its own.
  */
 export function encodeOpening(opening: {
   retry: number;
@@ -88,15 +104,15 @@ export function encodeOpening(opening: {
   channels: readonly string[];
   missing: readonly string[];
   recovered: boolean;
-}): Buffer {
+}): string {
   const { retry, start, listener, channels, missing, recovered } = opening;
-  const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${JSON.stringify({ listener, channels, recovered })}\n\n`;
-  return Buffer.from(`:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`);
+  const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${json({ listener, channels, recovered })}\n\n`;
+  return `:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`;
 }
 
 /** A new time to wait before a reconnect. A field takes effect with its line: no blank line, so no event. */
 export function encodeRetry(milliseconds: number): Buffer {
-  return Buffer.from(`retry: ${milliseconds}\n`);
+  return bytesOf(`retry: ${milliseconds}\n`);
 }
 
 /**
@@ -120,7 +136,12 @@ export function checkEventName(event: unknown): void {
 }
 
 function endEvent(chanId: string): string {
-  return `event: comet:end\ndata: ${JSON.stringify({ channel: chanId })}\n\n`;
+  return `event: comet:end\ndata: ${json({ channel: chanId })}\n\n`;
+}
+
+function json(data: object): string {
+  const unit = (text: string) => `\\u${text.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return JSON.stringify(data).replace(/[\u0080-\uffff]/g, unit);
 }
 
 function idOf(position: Position, label: string): string {
@@ -128,8 +149,5 @@ function idOf(position: Position, label: string): string {
 }
 
 function frameOf(text: string, seq: number, age: number): Frame {
-  // Not from Node's pool, where one retained frame of 100 bytes would keep 8 KiB alive.
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
-  bytes.write(text);
-  return { seq, bytes, at: performance.now() - age };
+  return { seq, bytes: bytesOf(text), at: performance.now() - age };
 }

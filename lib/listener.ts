@@ -2,12 +2,12 @@ import { v4 as uuid } from 'uuid';
 import type { Events, LeaveReason, Transport } from './events.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
-import { encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
+import { Batch, encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
 import { drawn, shortened } from './jitter.js';
 import { merge, type Reading } from './log.js';
 import type { Settings } from './options.js';
 import type { FailureReason, Verdict } from './outcome.js';
-import { Batch, Payload } from './payload.js';
+import { Payload } from './payload.js';
 import { formatPosition, type Position, type Sequence } from './position.js';
 import { startOf } from './start.js';
 import {
@@ -46,8 +46,8 @@ export interface Admission {
   readonly cursor: Position | null | undefined;
   /** Who the client is, where it is counted. */
   readonly client: string | undefined;
-  /** When its authorization ends, in milliseconds of `Date.now()`. */
-  readonly expires: number;
+  /** When its authorization ends, in milliseconds of `Date.now()`, if ever. */
+  readonly expires: number | undefined;
   /** The stream is closed when no event was written for so long, in milliseconds. */
   readonly timeout: number | null;
 }
@@ -73,8 +73,9 @@ export class Listener implements Reader, StreamOwner {
   readonly #hall: Hall;
   readonly #since = Date.now();
   readonly #timeout: number | null;
-  readonly #expires: number;
-  readonly #endOfLife: number;
+  // Undefined rather than Infinity: V8 keeps a box for each number of a field that is not small and whole.
+  readonly #expires: number | undefined;
+  readonly #endOfLife: number | undefined;
   #stream!: Stream;
   #group!: Group;
 
@@ -97,8 +98,9 @@ export class Listener implements Reader, StreamOwner {
     this.#hall = hall;
     this.client = admission.client;
     this.#timeout = admission.timeout;
+    const { lifetime } = hall.settings;
     this.#expires = admission.expires;
-    this.#endOfLife = Date.now() + shortened(hall.settings.lifetime ?? Infinity);
+    this.#endOfLife = lifetime === null ? undefined : Date.now() + shortened(lifetime);
     this.#position = position;
     this.#counted = hall.sequence.head;
   }
@@ -114,16 +116,14 @@ export class Listener implements Reader, StreamOwner {
     const channels = feeds.map((feed) => feed.chanId);
     const { recovered } = start;
     const position = { epoch: sequence.epoch, seq: start.position };
-    const opening = new Payload([
-      encodeOpening({
-        retry: drawn(settings.retry),
-        start: position,
-        listener: listener.id,
-        channels,
-        missing,
-        recovered,
-      }),
-    ]);
+    const opening = encodeOpening({
+      retry: drawn(settings.retry),
+      start: position,
+      listener: listener.id,
+      channels,
+      missing,
+      recovered,
+    });
     const { stream, written } = openStream(request, response, listener, opening);
     listener.#stream = stream;
     // What was written while the head was sent, by code of the user's that hangs on that, was not written to it.
@@ -250,7 +250,7 @@ export class Listener implements Reader, StreamOwner {
       if (this.#waiting >= stall) this.#stream.destroy();
       return;
     }
-    if (now >= this.#expires) {
+    if (this.#expires !== undefined && now >= this.#expires) {
       if (this.#blocked) this.evict('expired');
       else this.end('expired');
       return;
@@ -261,7 +261,7 @@ export class Listener implements Reader, StreamOwner {
     }
     this.#sinceWrite += elapsed;
     this.#sinceEvent += elapsed;
-    if (now >= this.#endOfLife) this.end('lifetime');
+    if (this.#endOfLife !== undefined && now >= this.#endOfLife) this.end('lifetime');
     else if (this.#timeout !== null && this.#sinceEvent >= this.#timeout) this.end('timeout');
     else if (pause !== null && this.#sinceWrite >= pause) {
       this.#sinceWrite = 0;
@@ -283,6 +283,12 @@ export class Listener implements Reader, StreamOwner {
 
   /** Reads the logs from where it stands until it is live, blocked or gone. */
   #readOn(): void {
+    if (this.#blocked || this.#left) return;
+    // Nothing was written since: there is no log to look into.
+    if (this.#position === this.#hall.sequence.head) {
+      this.#goLive();
+      return;
+    }
     const release = this.#hall.flush.hold();
     try {
       this.#readUntilLive();
@@ -299,13 +305,17 @@ export class Listener implements Reader, StreamOwner {
       }));
       const frames = merge(readings, PIECE);
       if (frames.length === 0) {
-        this.#position = this.#counted = this.#hall.sequence.head;
-        this.#skips = undefined;
-        if (this.#ending !== undefined) this.#finish(this.#ending);
+        this.#goLive();
         return;
       }
       if (this.#write(new Batch(frames))) this.#count();
     }
+  }
+
+  #goLive(): void {
+    this.#position = this.#counted = this.#hall.sequence.head;
+    this.#skips = undefined;
+    if (this.#ending !== undefined) this.#finish(this.#ending);
   }
 
   /** Returns whether all of it was taken, at once. The position moves only here, together with the write. */

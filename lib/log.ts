@@ -115,22 +115,34 @@ export interface Reading {
  * least, if there is one.
  */
 export function merge(readings: readonly Reading[], limit: number, head = Infinity): Frame[] {
-  const sources = readings.map(({ log, from }) => log.after(from));
-  const heads = sources.map((source) => source.next().value as Frame | undefined);
   const merged: Frame[] = [];
   let bytes = 0;
-  while (bytes < limit) {
+  for (const frame of inOrder(readings)) {
+    if (frame.seq > head || (merged.length > 0 && bytes + frame.bytes.length > limit)) break;
+    merged.push(frame);
+    bytes += frame.bytes.length;
+  }
+  return merged;
+}
+
+function inOrder(readings: readonly Reading[]): Iterable<Frame> {
+  const [first, ...others] = readings;
+  if (first === undefined) return [];
+  return others.length === 0 ? first.log.after(first.from) : interleaved(readings);
+}
+
+function* interleaved(readings: readonly Reading[]): Iterable<Frame> {
+  const sources = readings.map(({ log, from }) => log.after(from));
+  const heads = sources.map((source) => source.next().value as Frame | undefined);
+  while (true) {
     let first = -1;
     for (let index = 0; index < heads.length; index += 1) {
       const head = heads[index];
       if (head !== undefined && (first === -1 || head.seq < (heads[first] as Frame).seq)) first = index;
     }
     const frame = heads[first];
-    if (frame === undefined || frame.seq > head) break;
-    if (merged.length > 0 && bytes + frame.bytes.length > limit) break;
-    merged.push(frame);
-    bytes += frame.bytes.length;
+    if (frame === undefined) return;
+    yield frame;
     heads[first] = sources[first]?.next().value as Frame | undefined;
   }
-  return merged;
 }

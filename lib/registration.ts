@@ -140,7 +140,12 @@ export class Registration {
   }
 
   /** From here on nothing is awaited: what was checked holds until the listener has joined. */
-  #admit(request: Request, response: Response, target: Target, expires: number): Refusal | undefined {
+  #admit(
+    request: Request,
+    response: Response,
+    target: Target,
+    expires: number | undefined,
+  ): Refusal | undefined {
     const { channels, roster, isOpen, timeout } = this.#door;
     if (!isOpen()) return unavailable();
 
@@ -164,8 +169,8 @@ export class Registration {
     return undefined;
   }
 
-  /** Returns when the authorization ends, in milliseconds of `Date.now()`. */
-  async #authorize(request: Request, channelIds: readonly string[]): Promise<number | Refusal> {
+  /** Returns when the authorization ends, in milliseconds of `Date.now()`, if ever. */
+  async #authorize(request: Request, channelIds: readonly string[]): Promise<number | undefined | Refusal> {
     const { authorize } = this.#door.roster.settings;
     const forbidden = new Refusal(403, 'FORBIDDEN', 'You may not listen to this.');
     let authorization: unknown;
@@ -174,7 +179,7 @@ export class Registration {
     } catch (error) {
       return refusalBy(error);
     }
-    if (authorization === true) return Infinity;
+    if (authorization === true) return undefined;
     if (authorization === false) return forbidden;
     // Anything else, such as a forgotten return, lets nobody in.
     const expires = (authorization as { expires?: unknown } | null | undefined)?.expires;

@@ -5,7 +5,7 @@ import type { Position, Sequence } from './position.js';
 export interface Start {
   position: number;
   /** Feeds that it reads from further on than that. */
-  skips: Map<Feed, number>;
+  skips: Map<Feed, number> | undefined;
   /** `false` exactly where it may have missed something. */
   recovered: boolean;
 }
@@ -27,6 +27,8 @@ export function startOf(
 }
 
 function startOfNewcomer(feeds: readonly Feed[], head: number, recovered: boolean): Start {
+  // The most of them, who get nothing that was written before they came.
+  if (feeds.every(({ rewind }) => rewind === 0)) return { position: head, skips: undefined, recovered };
   const starts = new Map(feeds.map((feed) => [feed, feed.log.before(feed.rewind) ?? head]));
   return { position: Math.min(...starts.values()), skips: starts, recovered };
 }

@@ -232,17 +232,23 @@ describe('What else is on the wire', () => {
   const start = { epoch: EPOCH, seq: 1024 };
 
   it('begins with a comment, the time to wait, and the open event with the position as its id', () => {
-    expect(encodeOpening({ retry: 2310, start, missing: [], ...opening }).toString()).to.equal(
+    expect(encodeOpening({ retry: 2310, start, missing: [], ...opening })).to.equal(
       ':ok\nretry: 2310\nid: 9f3ac1-1024\nevent: comet:open\n' +
         'data: {"listener":"6c0b","channels":["news","chat"],"recovered":true}\n\n',
     );
   });
 
   it('says comet:end at once for each channel that does not exist', () => {
-    const bytes = encodeOpening({ retry: 1, start, missing: ['a', 'b'], ...opening }).toString();
+    const bytes = encodeOpening({ retry: 1, start, missing: ['a', 'b'], ...opening });
     expect(bytes.slice(bytes.indexOf('\n\n') + 2)).to.equal(
       'event: comet:end\ndata: {"channel":"a"}\n\nevent: comet:end\ndata: {"channel":"b"}\n\n',
     );
+  });
+
+  it('writes its own events in ASCII, whatever a channel is called', () => {
+    const text = encodeOpening({ ...opening, retry: 1, start, missing: ['\u{1F600}'], channels: ['\xe4'] });
+    expect(text).to.include('"channels":["\\u00e4"]').and.include('"channel":"\\ud83d\\ude00"');
+    expect(encodeEnd('\x7f\x80', 7).bytes.toString()).to.include('"channel":"\x7f\\u0080"');
   });
 
   it('ends a channel by comet:end, without an id of its own', () => {
@@ -274,7 +280,7 @@ describe('What else is on the wire', () => {
           recovered: true,
         });
         const { events, comments, retries, faults } = parsed(
-          Buffer.concat([open, HEARTBEAT, encodeEnd(ended, 9).bytes, encodeRetry(5)]),
+          Buffer.concat([Buffer.from(open, 'latin1'), HEARTBEAT, encodeEnd(ended, 9).bytes, encodeRetry(5)]),
           sizes,
         );
         expect(events.map(({ type }) => type)).to.deep.equal([

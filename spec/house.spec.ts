@@ -13,7 +13,7 @@ const ROOMS = [
   'backplane-suite/player backplane-suite/watch',
   'index comet registration target sweep lookout roster channels channel relay follower answers poll outbox',
   'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
-  'flush slices feed payload log frame events outcome options backplane position jitter errors',
+  'flush slices feed log frame payload events outcome options backplane position jitter errors',
 ].flatMap((line) => line.split(' '));
 
 interface Import {

@@ -131,9 +131,8 @@ export class Connection {
 
   #note(data: unknown, allBuffers: boolean, start: number): void {
     let offset = start;
-    const pieces = piecesOf(data, allBuffers);
-    for (const piece of pieces) {
-      if (Buffer.isBuffer(piece)) this.#noteEvents(piece, offset);
+    for (const piece of piecesOf(data, allBuffers)) {
+      this.#noteEvents(Buffer.isBuffer(piece) ? piece : Buffer.from(piece, 'latin1'), offset);
       offset += piece.length;
     }
   }
