@@ -1,6 +1,4 @@
-export interface Redis {
-  readonly path: string;
-  readonly env: NodeJS.ProcessEnv;
-}
-export function findRedis(env?: NodeJS.ProcessEnv): Redis;
-export function unpackRedis(): Redis;
+import type { Server } from './debian.mjs';
+
+export function findRedis(env?: NodeJS.ProcessEnv): Server;
+export function unpackRedis(): Server;

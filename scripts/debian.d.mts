@@ -1,0 +1,4 @@
+export interface Server {
+  readonly path: string;
+  readonly env: NodeJS.ProcessEnv;
+}
