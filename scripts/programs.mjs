@@ -14,7 +14,8 @@ export function findProgram(names, variable, env) {
     if (isExecutable(named)) return named;
     throw new Error(`${variable} is ${named}, where no program is.`);
   }
-  const folders = (env.PATH ?? '').split(delimiter);
+  // Debian has its servers there, where only root has a PATH to.
+  const folders = [...(env.PATH ?? '').split(delimiter), '/usr/sbin'];
   return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(isExecutable);
 }
 

@@ -51,7 +51,8 @@ function install() {
 async function provide() {
   const { unpackBrowser } = await import('./browser.mjs');
   const { unpackRedis } = await import('./redis.mjs');
-  for (const unpack of [unpackBrowser, unpackRedis]) {
+  const { unpackNginx } = await import('./nginx.mjs');
+  for (const unpack of [unpackBrowser, unpackRedis, unpackNginx]) {
     try {
       unpack();
     } catch (error) {

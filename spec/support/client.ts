@@ -1,6 +1,9 @@
 import { EventEmitter, once } from 'node:events';
-import { get, type IncomingMessage } from 'node:http';
+import { get, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { ClientHttp2Session } from 'node:http2';
+import { get as getHttps } from 'node:https';
 import { connect, type Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { cleanup } from './server.js';
 
@@ -96,13 +99,17 @@ export function request(path: string, headers: Record<string, string> = {}, meth
 /** A well-behaved client, that keeps what it hears. */
 export class EventClient {
   readonly events: EventSourceMessage[] = [];
+  readonly comments: string[] = [];
   readonly #told = new EventEmitter();
   #ended = false;
 
-  private constructor(readonly response: IncomingMessage) {
+  private constructor(readonly response: Readable & Pick<IncomingMessage, 'headers'>) {
     const parser = createParser({
       onEvent: (event) => {
         this.events.push(event);
+      },
+      onComment: (comment) => {
+        this.comments.push(comment);
       },
     });
     response.setEncoding('utf8');
@@ -122,12 +129,32 @@ export class EventClient {
   }
 
   /** Resolves when it has the head, and the open event; rejects where the status is not 200. */
-  static async open(url: string, headers: Record<string, string> = {}): Promise<EventClient> {
-    const sent = get(url, { headers, agent: false });
+  static async open(
+    url: string,
+    headers: Record<string, string> = {},
+    options: RequestOptions & { ca?: string } = {},
+  ): Promise<EventClient> {
+    const send = url.startsWith('https:') ? getHttps : get;
+    const sent = send(url, { headers, agent: false, ...options });
     const [response] = (await once(sent, 'response')) as [IncomingMessage];
-    if (response.statusCode !== 200) {
+    return EventClient.#of(response, response.statusCode);
+  }
+
+  /** The same over HTTP/2, on a session that may carry others. */
+  static async openOn(
+    session: ClientHttp2Session,
+    path: string,
+    headers: Record<string, string> = {},
+  ): Promise<EventClient> {
+    const stream = session.request({ ':path': path, ...headers });
+    const [head] = (await once(stream, 'response')) as [IncomingMessage['headers']];
+    return EventClient.#of(Object.assign(stream, { headers: head }), Number(head[':status']));
+  }
+
+  static async #of(response: EventClient['response'], status: number | undefined): Promise<EventClient> {
+    if (status !== 200) {
       response.resume();
-      throw new Error(`The server answered ${response.statusCode}.`);
+      throw new Error(`The server answered ${status}.`);
     }
     const client = new EventClient(response);
     await client.until(() => client.events.length > 0);
