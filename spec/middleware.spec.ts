@@ -6,8 +6,10 @@ import { createServer as createHttpsServer, get as getHttps, type RequestOptions
 import { createGunzip, createGzip } from 'node:zlib';
 import { expect } from 'chai';
 import compression from 'compression';
+import cors from 'cors';
 import express, { type RequestHandler } from 'express';
 import express4 from 'express4';
+import helmet from 'helmet';
 import supertest from 'supertest';
 import type { Comet, CometEvents, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
@@ -148,6 +150,122 @@ for (const { name, make } of [
         });
       });
     }
+
+    describe('cors', () => {
+      const origin = 'https://app.example';
+      const app = (push: Comet) =>
+        make().use('/channels', cors({ origin: [origin], credentials: true }), push);
+
+      it('lets pages of the origins that it names read streams, with credentials', async () => {
+        const { push, news, server } = await house(app);
+        const joined = nextJoin(push);
+        const client = await EventClient.open(`${server.url}/channels/news`, { Origin: origin });
+        expect((await joined).transport).to.equal('socket');
+        expect(client.response.headers).to.include({
+          'access-control-allow-origin': origin,
+          'access-control-allow-credentials': 'true',
+          vary: 'Origin',
+          'content-type': 'text/event-stream',
+        });
+        expect(await news.send('one')).to.deep.equal(success);
+        expect(await client.heard(1)).to.deep.equal(['one']);
+      });
+
+      it('does not name others, nor what a sandboxed frame says', async () => {
+        const { server } = await house(app);
+        for (const other of ['https://evil.example', 'null']) {
+          const { response } = await EventClient.open(`${server.url}/channels/news`, { Origin: other });
+          expect(response.headers).not.to.have.property('access-control-allow-origin');
+        }
+      });
+
+      it('lets them read why they were refused, too', async () => {
+        const { server } = await house(app);
+        const { headers, body } = await supertest(server.url)
+          .get('/channels/gone')
+          .set('Origin', origin)
+          .expect(404);
+        expect(headers).to.include({ 'access-control-allow-origin': origin });
+        expect(body.error.code).to.equal('UNKNOWN_CHANNEL');
+      });
+
+      it('answers the preflight of a client that sets headers; nobody is asked, and nobody joins', async () => {
+        let asked = 0;
+        const { push, server } = await house(app, {
+          authorize: () => {
+            asked += 1;
+            return true;
+          },
+        });
+        const { headers } = await supertest(server.url)
+          .options('/channels/news')
+          .set('Origin', origin)
+          .set('Access-Control-Request-Method', 'GET')
+          .set('Access-Control-Request-Headers', 'authorization,last-event-id')
+          .expect(204);
+        expect(headers).to.include({
+          'access-control-allow-origin': origin,
+          'access-control-allow-credentials': 'true',
+          'access-control-allow-headers': 'authorization,last-event-id',
+        });
+        expect(headers['access-control-allow-methods']).to.include('GET');
+        expect({ asked, listeners: push.inspect().listeners }).to.deep.equal({ asked: 0, listeners: 0 });
+      });
+
+      it('without it a preflight is another method', async () => {
+        const { server } = await house((push) => make().use('/channels', push));
+        await supertest(server.url).options('/channels/news').expect(405).expect('Allow', 'GET, HEAD');
+      });
+    });
+
+    it('helmet leaves an event stream as it is', async () => {
+      const { push, news, server } = await house((push) => make().use(helmet(), push));
+      const joined = nextJoin(push);
+      const client = await EventClient.open(`${server.url}/news`);
+      expect((await joined).transport).to.equal('socket');
+      expect(client.response.headers).to.include({
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-cache, no-transform',
+        'x-content-type-options': 'nosniff',
+      });
+      expect(client.response.headers).to.have.property('content-security-policy');
+      expect(await news.send('one')).to.deep.equal(success);
+      expect(await client.heard(1)).to.deep.equal(['one']);
+    });
+
+    it('compression, helmet and cors do so together', async () => {
+      const origin = 'https://app.example';
+      const { push, news, server } = await house((push) =>
+        make().use(compression(), helmet(), cors({ origin: [origin], credentials: true }), push),
+      );
+      const headers = { Origin: origin, 'Accept-Encoding': 'gzip, br' };
+      const joined = nextJoin(push);
+      const client = await EventClient.open(`${server.url}/news`, headers);
+      // Since compression replaces res.write.
+      expect((await joined).transport).to.equal('response');
+      expect(client.response.headers).to.include({
+        'access-control-allow-origin': origin,
+        'x-content-type-options': 'nosniff',
+        'cache-control': 'no-cache, no-transform',
+      });
+      expect(client.response.headers).not.to.have.property('content-encoding');
+      expect(await news.send('one')).to.deep.equal(success);
+      expect(await client.heard(1)).to.deep.equal(['one']);
+    });
+
+    it('a Content-Encoding that says identity is none', async () => {
+      const { push, news, server } = await house((push) =>
+        make().use((_request, response, next) => {
+          response.setHeader('Content-Encoding', 'identity');
+          next();
+        }, push),
+      );
+      const joined = nextJoin(push);
+      const client = await EventClient.open(`${server.url}/news`);
+      expect((await joined).transport).to.equal('socket');
+      expect(client.response.headers).to.include({ 'content-encoding': 'identity' });
+      expect(await news.send('one')).to.deep.equal(success);
+    });
 
     it('a middleware that wraps res.write sees every byte, once', async () => {
       let seen = '';
