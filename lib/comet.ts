@@ -18,8 +18,9 @@ import {
 } from './options.js';
 import { Deferred } from './outcome.js';
 import { Sequence } from './position.js';
-import { type Next, Registration } from './registration.js';
+import { Registration } from './registration.js';
 import { type Health, Relay } from './relay.js';
+import type { Next } from './reply.js';
 import { Roster } from './roster.js';
 import { inSlices } from './slices.js';
 import type { Request, Response } from './stream.js';

@@ -14,18 +14,28 @@ export const ELSEWHERE = Symbol('elsewhere');
 /** A percent-encoding that is none. */
 export const MALFORMED = Symbol('malformed');
 
-/** Reads the target of a request, relative to where the handler is mounted. */
-export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof MALFORMED {
+/** Where a request goes, relative to where the handler is mounted. What is malformed is `undefined`. */
+export interface Address {
+  readonly segments: readonly (string | undefined)[];
+  readonly parameters: readonly (readonly [name: string | undefined, value: string | undefined])[];
+}
+
+/** Reads the address of a request. As Express reads a path, a slash at its end makes no difference. */
+export function addressOf(request: Request): Address {
   // A server must accept the absolute form too (RFC 9112 §3.2.2).
   const url = (request.url ?? '').replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
   const [, path, query] = /^([^?#]*)\??([^#]*)/.exec(url) as unknown as [string, string, string];
-  // As Express reads a path, a slash at its end makes no difference.
-  const segment = /^\/?([^/]*)\/?$/.exec(path)?.[1];
-  if (segment === undefined) return ELSEWHERE;
+  const below = path.replace(/^\//, '').replace(/\/$/, '');
+  return { segments: below === '' ? [] : below.split('/').map(decoded), parameters: parametersOf(query) };
+}
 
-  const parameters = parametersOf(query);
+/** Reads the target of a request. */
+export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof MALFORMED {
+  const { segments, parameters } = addressOf(request);
+  if (segments.length > 1) return ELSEWHERE;
+
   const named = parameters.filter(([name]) => name === 'chan_id').map(([, value]) => value);
-  const ids = new Set([...(segment === '' ? [] : [decoded(segment)]), ...named]);
+  const ids = new Set([...segments, ...named]);
   if (ids.has(undefined)) return MALFORMED;
   // A browser that reconnects sets the header; the query is still that of its first request.
   const header = request.headers['last-event-id'] as string | undefined;
