@@ -62,6 +62,12 @@ export interface Comet {
    * @throws InvalidOptionError
    */
   setTimeout(timeout: number | null, options?: { reset?: boolean | undefined }): void;
+  /**
+   * Ends the stream of the listener of that id, after all that was written to it; one that is blocked ends when it has
+   * taken that, or after `stall`. Its client comes back by itself: to keep it out, have `authorize` refuse it. Returns
+   * whether there is such a listener here; those of other nodes are theirs.
+   */
+  dismiss(listener: string): boolean;
   /** Calls `handler` for each event of that name, until the function that it returns is called. */
   on<Name extends keyof CometEvents>(name: Name, handler: (event: CometEvents[Name]) => void): () => void;
   /**
@@ -97,6 +103,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     activate: { value: () => hub.activate() },
     deactivate: { value: () => hub.deactivate() },
     setTimeout: { value: hub.setTimeout.bind(hub) },
+    dismiss: { value: hub.dismiss.bind(hub) },
     on: { value: hub.events.on.bind(hub.events) },
     inspect: { value: hub.inspect.bind(hub) },
     health: { value: hub.health.bind(hub) },
@@ -178,6 +185,12 @@ class Hub {
     this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
     this.#suitSweep();
     if (reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
+  }
+
+  dismiss(id: string): boolean {
+    const listener = this.#roster.find(id);
+    listener?.end('dismissed');
+    return listener !== undefined;
   }
 
   inspect(options: { streams?: boolean | undefined } = {}): Snapshot {

@@ -6,7 +6,7 @@ import type { FailureReason, Outcome } from './outcome.js';
 /**
  * Why a listener left: what a write can fail by, or an orderly end before which everything written was
  * delivered: no event for `timeout`, older than its `lifetime`, its authorization `expired`, its last channel
- * `ended`, the hub closing (`drained`).
+ * `ended`, `dismissed` by `dismiss()`, the hub closing (`drained`).
  */
 export type LeaveReason =
   | Exclude<FailureReason, 'backplane'>
@@ -14,6 +14,7 @@ export type LeaveReason =
   | 'lifetime'
   | 'expired'
   | 'ended'
+  | 'dismissed'
   | 'drained';
 
 /** How a stream's bytes are written: on its socket, or through `response.write`. */

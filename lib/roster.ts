@@ -42,6 +42,12 @@ export class Roster implements Hall {
     return this.#listeners.values();
   }
 
+  /** The listener of that id. It is looked for, since nobody asks often, and an index would cost each of them memory. */
+  find(id: string): Listener | undefined {
+    for (const listener of this.#listeners) if (listener.id === id) return listener;
+    return undefined;
+  }
+
   /** Streams of one client; counted only where there is a limit on them. */
   ofClient(client: string): number {
     return this.#clients.get(client) ?? 0;
