@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { admin } from './admin.js';
 import { inProcess } from './backplanes/in-process.js';
 import type { ChannelSnapshot } from './channel.js';
 import { Channels } from './channels.js';
@@ -20,7 +21,7 @@ import { Deferred } from './outcome.js';
 import { Sequence } from './position.js';
 import { Registration } from './registration.js';
 import { type Health, Relay } from './relay.js';
-import type { Next } from './reply.js';
+import type { Handler, Next } from './reply.js';
 import { Roster } from './roster.js';
 import { inSlices } from './slices.js';
 import type { Request, Response } from './stream.js';
@@ -81,6 +82,11 @@ export interface Comet {
    */
   health(): Promise<Health>;
   /**
+   * A handler that administers the hub over HTTP: `GET /` and `/health`, `POST /activate` and `/deactivate`, `PUT /timeout`,
+   * `DELETE /channels/ID` and `/listeners/ID`. It lets everyone in: mount it behind what says who may.
+   */
+  admin(): Handler;
+  /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
    * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
@@ -107,6 +113,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     on: { value: hub.events.on.bind(hub.events) },
     inspect: { value: hub.inspect.bind(hub) },
     health: { value: hub.health.bind(hub) },
+    admin: { value: () => hub.admin() },
     close: { value: hub.close.bind(hub) },
   }) as Comet;
 }
@@ -211,6 +218,11 @@ class Hub {
 
   health(): Promise<Health> {
     return this.#relay.health();
+  }
+
+  admin(): Handler {
+    const { channels, events } = this;
+    return admin({ channels, relay: this.#relay, events, hub: this });
   }
 
   async close(options: { drain?: number | undefined } = {}): Promise<void> {

@@ -31,3 +31,4 @@ export type {
 } from './options.js';
 export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
 export type { Health } from './relay.js';
+export type { Handler } from './reply.js';

@@ -11,7 +11,7 @@ const ROOMS = [
   'backplane-suite backplane-suite/reach backplane-suite/order backplane-suite/retention backplane-suite/appends',
   'backplane-suite/channels backplane-suite/hubs backplane-suite/stage backplane-suite/station',
   'backplane-suite/player backplane-suite/watch',
-  'index comet registration target sweep lookout roster authorization',
+  'index comet admin registration target sweep lookout roster authorization body same-origin',
   'reply locate channels channel relay follower answers poll outbox',
   'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
   'flush slices feed log frame payload events outcome options backplane position jitter errors',

@@ -8,7 +8,7 @@ import {
 } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
 import { delivered } from './support/outcomes.js';
-import { hub } from './support/server.js';
+import { hub, TestServer } from './support/server.js';
 
 describe('What Channels of Ocsigen obliges to', () => {
   it('create ()', async () => {
@@ -187,6 +187,19 @@ describe('What Channels of Ocsigen obliges to', () => {
     push.setTimeout(60_000, { reset: true });
     await old.ended();
     expect(news.listeners).to.equal(0);
+  });
+
+  it("the same as commands on the server's pipe", async () => {
+    const { push, server } = await hub();
+    push.channels.create({ name: 'news' });
+    const office = supertest((await TestServer.listen(push.admin())).url);
+    const client = await EventClient.open(`${server.url}/news`);
+    await office.put('/timeout').send({ timeout: 60_000, reset: true }).expect(200);
+    await client.ended();
+    await office.post('/deactivate').expect(200);
+    await supertest(server.url).get('/news').expect(503);
+    await office.post('/activate').expect(200);
+    await EventClient.open(`${server.url}/news`);
   });
 
   describe('without its known faults', () => {

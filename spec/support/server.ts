@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import express, { type Express } from 'express';
 import express4 from 'express4';
-import { type Comet, type CometOptions, comet } from '../../lib/index.js';
+import { type Comet, type CometOptions, comet, type Handler } from '../../lib/index.js';
 
 type Cleanup = () => Promise<void> | void;
 
@@ -78,15 +78,19 @@ export class TestServer {
   }
 }
 
-/** Everything that the handler works under: how it is mounted, and where its channels are then. */
-export const frameworks: readonly { name: string; mount: string; app: (push: Comet) => RequestListener }[] = [
-  { name: 'Express 5', mount: '/channels', app: (push) => mounted(express(), push) },
-  { name: 'Express 4', mount: '/channels', app: (push) => mounted(express4(), push) },
-  { name: 'node:http', mount: '', app: (push) => push },
+/** Everything that a handler works under: how it is mounted, and where it is then. */
+export const frameworks: readonly {
+  name: string;
+  mount: string;
+  app: (handler: Handler) => RequestListener;
+}[] = [
+  { name: 'Express 5', mount: '/channels', app: (handler) => mounted(express(), handler) },
+  { name: 'Express 4', mount: '/channels', app: (handler) => mounted(express4(), handler) },
+  { name: 'node:http', mount: '', app: (handler) => handler },
 ];
 
-function mounted(app: Express, push: Comet): RequestListener {
-  return app.use('/channels', push);
+function mounted(app: Express, handler: Handler): RequestListener {
+  return app.use('/channels', handler);
 }
 
 /** A hub, and a server for it: plain node:http, where no `app` is given. Both are closed after the test. */
