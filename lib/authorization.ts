@@ -9,7 +9,7 @@ import { Refusal } from './reply.js';
 export async function authorization(
   ask: () => unknown,
   message: string,
-): Promise<number | undefined | Refusal> {
+): Promise<number | undefined | Refusal<'FORBIDDEN'>> {
   const forbidden = new Refusal(403, 'FORBIDDEN', message);
   let answer: unknown;
   try {
@@ -26,7 +26,7 @@ export async function authorization(
 }
 
 /** What an error refuses by: its `status` and `headers`, as `http-errors` and Express have them. */
-function refusalBy(error: unknown, message: string): Refusal {
+function refusalBy(error: unknown, message: string): Refusal<'FORBIDDEN'> {
   const { status, headers } = (error ?? {}) as {
     status?: unknown;
     headers?: Readonly<Record<string, string>>;

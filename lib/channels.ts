@@ -110,7 +110,7 @@ export class Channels implements Iterable<Channel> {
     }
     const channel = new Channel<Data>(name, own, this.#station);
     this.#channels.set(name, channel);
-    this.#events.emit('create', { channel: name });
+    if (this.#events.has('create')) this.#events.emit('create', { channel: name });
     return channel;
   }
 
@@ -118,7 +118,7 @@ export class Channels implements Iterable<Channel> {
     // The name may be another's by now.
     if (this.#channels.get(channel.id) === channel) this.#channels.delete(channel.id);
     this.#guests.delete(channel);
-    this.#events.emit('end', { channel: channel.id });
+    if (this.#events.has('end')) this.#events.emit('end', { channel: channel.id });
   }
 
   #left(channel: Channel<never>): void {

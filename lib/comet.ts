@@ -4,7 +4,7 @@ import { inProcess } from './backplanes/in-process.js';
 import type { ChannelSnapshot } from './channel.js';
 import { Channels } from './channels.js';
 import { HubClosedError } from './errors.js';
-import { type CometEvents, Events } from './events.js';
+import { type CometEvents, Events, type RefusalCode } from './events.js';
 import { Flush } from './flush.js';
 import { drawn } from './jitter.js';
 import type { ListenerSnapshot } from './listener.js';
@@ -40,7 +40,7 @@ export interface Snapshot {
   readonly streams?: readonly ListenerSnapshot[];
   readonly channels: readonly ChannelSnapshot[];
   /** Requests that were refused, by code. */
-  readonly refusals: Readonly<Record<string, number>>;
+  readonly refusals: Readonly<Partial<Record<RefusalCode, number>>>;
 }
 
 /** An Express handler, and the hub of its channels. */

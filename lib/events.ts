@@ -17,6 +17,23 @@ export type LeaveReason =
   | 'dismissed'
   | 'drained';
 
+/** Why a request was refused: the `code` of the answer's body. An error of `authorize` is `FORBIDDEN`, whatever its status. */
+export type RefusalCode =
+  | 'NOT_FOUND'
+  | 'UNAVAILABLE'
+  | 'METHOD_NOT_ALLOWED'
+  | 'MALFORMED'
+  | 'NO_CHANNEL'
+  | 'INVALID_CHANNEL_NAME'
+  | 'TOO_MANY_CHANNELS'
+  | 'NOT_ACCEPTABLE'
+  | 'FORBIDDEN'
+  | 'UNKNOWN_CHANNEL'
+  | 'TOO_MANY_LISTENERS'
+  | 'TOO_MANY_LISTENERS_OF_CHANNEL'
+  | 'TOO_MANY_LISTENERS_OF_CLIENT'
+  | 'INTERNAL';
+
 /** How a stream's bytes are written: on its socket, or through `response.write`. */
 export type Transport = 'socket' | 'response';
 
@@ -34,12 +51,17 @@ export interface CometEvents {
     recovered: boolean;
     transport: Transport;
   };
+  /**
+   * A client came back with a cursor, and joined. `frames` are those that its logs hold for it at this moment: what it
+   * missed, or where it was not `recovered` those that `rewind` gives a newcomer.
+   */
+  replay: { listener: string; channels: readonly string[]; frames: number; recovered: boolean };
   /** A stream is no longer a listener. */
   leave: { listener: string; channels: readonly string[]; reason: LeaveReason };
   /** A listener fell off the log of a channel: it was closed, or it jumped to the newest frame (`latest`). */
   overrun: { listener: string; channel: string; lag: 'close' | 'latest' };
   /** A request was refused. */
-  refuse: { status: number; code: string; channels: readonly string[] };
+  refuse: { status: number; code: RefusalCode; channels: readonly string[] };
   /** An event was written; `bytes` are those of its frame, `listeners` those it goes to. */
   write: { channel: string; position: string; event: string; bytes: number; listeners: number };
   /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
@@ -61,11 +83,20 @@ export interface CometEvents {
   error: unknown;
 }
 
+/**
+ * What `node:diagnostics_channel` is told, by the name of the channel:
+ * `message as CometDiagnostics['express-comet:join']`.
+ */
+export type CometDiagnostics = {
+  readonly [Name in keyof CometEvents as `express-comet:${Name}`]: CometEvents[Name];
+};
+
 // Every name, which the type above says once more: a name that is missing here, or not there, does not compile.
 const NAMES = Object.keys({
   create: 0,
   end: 0,
   join: 0,
+  replay: 0,
   leave: 0,
   overrun: 0,
   refuse: 0,
@@ -120,9 +151,9 @@ export class Events {
 
   /** Tells the handlers as microtasks: none of them can re-enter the write or the flush that it hears of. */
   emit<Name extends keyof CometEvents>(name: Name, event: CometEvents[Name]): void {
-    const handlers = this.#handlers.get(name) ?? new Set();
-    for (const handler of handlers) {
-      const call = () => (handlers.has(handler) ? (handler as Handler<Name>)(event) : undefined);
+    const handlers = this.#handlers.get(name);
+    for (const handler of handlers ?? []) {
+      const call = () => (handlers?.has(handler) ? (handler as Handler<Name>)(event) : undefined);
       queueMicrotask(name === 'error' ? call : () => this.guard(call));
     }
     const diagnostics = DIAGNOSTICS.get(name);

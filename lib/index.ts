@@ -19,7 +19,7 @@ export {
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from './errors.js';
-export type { CometEvents, LeaveReason, Transport } from './events.js';
+export type { CometDiagnostics, CometEvents, LeaveReason, RefusalCode, Transport } from './events.js';
 export type { ListenerSnapshot } from './listener.js';
 export type {
   Authorization,

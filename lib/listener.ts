@@ -5,7 +5,7 @@ import type { Flush } from './flush.js';
 import { Batch, encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
 import { drawn, shortened } from './jitter.js';
 import { merge, type Reading } from './log.js';
-import type { Settings } from './options.js';
+import type { Lag, Settings } from './options.js';
 import type { FailureReason, Verdict } from './outcome.js';
 import { Payload } from './payload.js';
 import { formatPosition, type Position, type Sequence } from './position.js';
@@ -140,6 +140,9 @@ export class Listener implements Reader, StreamOwner {
         transport,
       });
     }
+    if (cursor !== undefined && events.has('replay')) {
+      events.emit('replay', { listener: listener.id, channels, frames: listener.#lag, recovered });
+    }
     if (listener.#went(written)) listener.#readOn();
     return listener;
   }
@@ -155,17 +158,13 @@ export class Listener implements Reader, StreamOwner {
   /** What `push.inspect({ streams: true })` says of it. */
   inspect(): ListenerSnapshot {
     const { epoch } = this.#hall.sequence;
-    const lag = this.#group.feeds.reduce(
-      (frames, feed) => frames + feed.log.sizeAfter(this.standing(feed)),
-      0,
-    );
     return {
       id: this.id,
       since: new Date(this.#since),
       channels: this.channels,
       transport: this.#stream.transport,
       position: formatPosition({ epoch, seq: this.#position }),
-      lag,
+      lag: this.#lag,
       state: this.#blocked ? 'behind' : 'live',
     };
   }
@@ -192,8 +191,7 @@ export class Listener implements Reader, StreamOwner {
   }
 
   overrun(feed: Feed): void {
-    const { events } = this.#hall;
-    events.emit('overrun', { listener: this.id, channel: feed.chanId, lag: feed.lag });
+    this.#tellOverrun(feed.chanId, feed.lag);
     if (feed.lag === 'close') {
       this.evict('overrun');
       return;
@@ -206,9 +204,7 @@ export class Listener implements Reader, StreamOwner {
 
   gap(chanIds: ReadonlySet<string>): () => void {
     const lost = this.channels.filter((chanId) => chanIds.has(chanId));
-    for (const channel of lost) {
-      this.#hall.events.emit('overrun', { listener: this.id, channel, lag: 'close' });
-    }
+    for (const channel of lost) this.#tellOverrun(channel, 'close');
     this.#leave('overrun');
     return () => {
       if (!this.#blocked) this.#stream.write(new Payload([encodeGap(lost)]));
@@ -279,6 +275,13 @@ export class Listener implements Reader, StreamOwner {
   closed(reason: 'closed' | 'error'): void {
     this.#leave(reason);
     this.#hall.closed(this);
+  }
+
+  /** Retained frames that it has yet to be written. */
+  get #lag(): number {
+    let frames = 0;
+    for (const feed of this.#group.feeds) frames += feed.log.sizeAfter(this.standing(feed));
+    return frames;
   }
 
   /** Reads the logs from where it stands until it is live, blocked or gone. */
@@ -375,6 +378,11 @@ export class Listener implements Reader, StreamOwner {
     this.#leave(reason);
     if (farewell !== undefined) this.#stream.write(farewell);
     this.#stream.end();
+  }
+
+  #tellOverrun(channel: string, lag: Lag): void {
+    const { events } = this.#hall;
+    if (events.has('overrun')) events.emit('overrun', { listener: this.id, channel, lag });
   }
 
   /** The one way out: whoever finds the end first says the reason. */

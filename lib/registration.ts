@@ -2,6 +2,7 @@ import { authorization } from './authorization.js';
 import type { Channel } from './channel.js';
 import { type Channels, isChannelName } from './channels.js';
 import { InvalidClientError } from './errors.js';
+import type { RefusalCode } from './events.js';
 import { Listener } from './listener.js';
 import { locate } from './locate.js';
 import type { Relay } from './relay.js';
@@ -24,14 +25,14 @@ export interface Door {
 /** A request becomes a listener, or is refused. */
 export class Registration {
   readonly #door: Door;
-  readonly #refusals = new Map<string, number>();
+  readonly #refusals = new Map<RefusalCode, number>();
 
   constructor(door: Door) {
     this.#door = door;
   }
 
   /** How many requests were refused, by code. */
-  get refusals(): Readonly<Record<string, number>> {
+  get refusals(): Readonly<Partial<Record<RefusalCode, number>>> {
     return Object.fromEntries(this.#refusals);
   }
 
@@ -42,7 +43,7 @@ export class Registration {
       next();
       return;
     }
-    const refuse = (refusal: Refusal | undefined) => {
+    const refuse = (refusal: Refusal<RefusalCode> | undefined) => {
       if (refusal !== undefined) this.#refuse(request, response, refusal, channelIdsOf(target));
     };
     const work = async () => refuse(await this.#register(request, response, target));
@@ -54,7 +55,7 @@ export class Registration {
     request: Request,
     response: Response,
     target: ReturnType<typeof targetOf>,
-  ): Promise<Refusal | undefined> {
+  ): Promise<Refusal<RefusalCode> | undefined> {
     const { settings } = this.#door.roster;
     if (target === ELSEWHERE) return new Refusal(404, 'NOT_FOUND', 'There is nothing here.');
     if (!this.#door.isOpen()) return unavailable();
@@ -90,7 +91,7 @@ export class Registration {
     response: Response,
     target: Target,
     expires: number | undefined,
-  ): Refusal | undefined {
+  ): Refusal<RefusalCode> | undefined {
     const { channels, roster, isOpen, timeout } = this.#door;
     if (!isOpen()) return unavailable();
 
@@ -122,7 +123,7 @@ export class Registration {
     return name;
   }
 
-  #limit(found: readonly Channel[], client: string | undefined): Refusal | undefined {
+  #limit(found: readonly Channel[], client: string | undefined): Refusal<RefusalCode> | undefined {
     const { roster } = this.#door;
     const { maxListeners, maxListenersPerChannel, maxListenersPerClient } = roster.settings;
     const reaches = (count: number, limit: number | null) => limit !== null && count >= limit;
@@ -136,15 +137,21 @@ export class Registration {
     return undefined;
   }
 
-  #refuse(request: Request, response: Response, refusal: Refusal, channels: readonly string[]): void {
+  #refuse(
+    request: Request,
+    response: Response,
+    refusal: Refusal<RefusalCode>,
+    channels: readonly string[],
+  ): void {
     const { status, code } = refusal;
     this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
-    this.#door.roster.events.emit('refuse', { status, code, channels });
+    const { events } = this.#door.roster;
+    if (events.has('refuse')) events.emit('refuse', { status, code, channels });
     send(request, response, refusal);
   }
 }
 
-function misnamed(channelIds: readonly string[], limit: number): Refusal | undefined {
+function misnamed(channelIds: readonly string[], limit: number): Refusal<RefusalCode> | undefined {
   if (channelIds.length === 0) return new Refusal(400, 'NO_CHANNEL', 'Name a channel: /ID, or ?chan_id=ID.');
   if (!channelIds.every(isChannelName)) {
     return new Refusal(400, 'INVALID_CHANNEL_NAME', 'A chan_id has 1 to 256 units, none of them a control.');
@@ -157,10 +164,10 @@ function channelIdsOf(target: ReturnType<typeof targetOf>): readonly string[] {
   return typeof target === 'symbol' ? [] : target.channelIds;
 }
 
-function unavailable(): Refusal {
+function unavailable(): Refusal<RefusalCode> {
   return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
 }
 
-function crowded(status: number, code: string): Refusal {
+function crowded(status: number, code: RefusalCode): Refusal<RefusalCode> {
   return later(status, code, 'There are as many streams as there may be.');
 }

@@ -146,7 +146,7 @@ export class Relay implements Node {
     const { listeners } = member.feed;
     const channel = member.id;
     const number = ++this.#writes;
-    let position = '';
+    let place: Position | undefined;
     if (outcome !== undefined) {
       const at = performance.now();
       const poll = new Poll<NodeOutcome>((answered) => {
@@ -154,21 +154,25 @@ export class Relay implements Node {
         this.#answers.forget(number);
         events.guard(() => outcome.resolve(told));
         if (!events.has('outcome')) return;
+        const position = place === undefined ? '' : formatPosition(place);
         events.emit('outcome', { channel, position, elapsed: performance.now() - at, outcome: told });
       });
       this.#answers.await(number, poll);
     }
     this.#append(member, body, number, outcome !== undefined, {
       accepted: ({ seq, nodes }) => {
-        const at = { epoch: sequence.epoch, seq };
-        position = formatPosition(at);
-        if (outcome !== undefined) this.#answers.expect(number, nodes);
+        if (outcome !== undefined) {
+          place = { epoch: sequence.epoch, seq };
+          this.#answers.expect(number, nodes);
+        }
         if (!events.has('write')) return;
+        const at = { epoch: sequence.epoch, seq };
         const bytes = sizeOf(body, at, member.label);
+        const position = formatPosition(at);
         events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
       },
       refused: (happened, cause) => {
-        events.emit('drop', { channel, event: event ?? 'message', happened, cause });
+        if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
         this.#answers.giveUp(number, happened, member.feed.listeners);
       },
     });
@@ -309,7 +313,8 @@ export class Relay implements Node {
   #tellHealth(healthy: boolean, cause: Error | undefined): void {
     if (this.#isUp === healthy || this.#isClosed) return;
     this.#isUp = healthy;
-    this.#station.events.emit('backplane', { healthy, cause });
+    const { events } = this.#station;
+    if (events.has('backplane')) events.emit('backplane', { healthy, cause });
   }
 
   /** Keeps the channels of this node known. */

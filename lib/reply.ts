@@ -32,10 +32,10 @@ export class Reply {
 }
 
 /** A request is not carried out: `{ "error": { code, message } }`. */
-export class Refusal extends Reply {
+export class Refusal<Code extends string = string> extends Reply {
   constructor(
     status: number,
-    readonly code: string,
+    readonly code: Code,
     readonly message: string,
     headers?: Readonly<Record<string, string>>,
   ) {
@@ -44,7 +44,7 @@ export class Refusal extends Reply {
 }
 
 /** A refusal for the time being, that says when to come back. */
-export function later(status: number, code: string, message: string): Refusal {
+export function later<Code extends string>(status: number, code: Code, message: string): Refusal<Code> {
   return new Refusal(status, code, message, { 'Retry-After': String(drawn(RETRY_AFTER)) });
 }
 
@@ -67,7 +67,7 @@ export function send(request: Request, response: Response, reply: Reply | undefi
  */
 export async function attempt(
   work: () => Promise<void>,
-  answer: (refusal: Refusal) => void,
+  answer: (refusal: Refusal<'INTERNAL'>) => void,
   next: Next | undefined,
   events: Events,
   message: string,
