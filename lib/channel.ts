@@ -1,6 +1,6 @@
 import type { ListenerCount } from './answers.js';
 import { ChannelEndedError, CometError, InvalidDataError, InvalidOptionError } from './errors.js';
-import { Feed } from './feed.js';
+import { type Backlog, backlogOf, Feed } from './feed.js';
 import type { Member } from './follower.js';
 import { checkEventName, checkSize, encodeBody } from './frame.js';
 import { type ChannelSettings, checkFlag, checkKnown, type Settings } from './options.js';
@@ -91,14 +91,17 @@ export class Channel<Data = unknown> {
 
   /** What `push.inspect()` says of it. */
   inspect(): ChannelSnapshot {
-    const { log, listeners } = this.#member.feed;
+    const { feed } = this.#member;
+    const { frames, bytes, lagging, lag } = backlogOf([feed]);
     return {
       id: this.id,
-      listeners,
+      listeners: feed.listeners,
       writes: this.#writes,
       lastWrite: this.#lastWrite === undefined ? null : new Date(this.#lastWrite),
-      frames: log.size,
-      bytes: log.bytes,
+      frames,
+      bytes,
+      lagging,
+      lag,
     };
   }
 
@@ -185,14 +188,11 @@ export class Channel<Data = unknown> {
 }
 
 /** A channel at one moment. */
-export interface ChannelSnapshot {
+export interface ChannelSnapshot extends Backlog {
   readonly id: string;
+  /** Streams open now. */
   readonly listeners: number;
   /** Events written since it was made. */
   readonly writes: number;
   readonly lastWrite: Date | null;
-  /** Frames that its log retains. */
-  readonly frames: number;
-  /** Bytes of them. */
-  readonly bytes: number;
 }

@@ -5,6 +5,7 @@ import type { ChannelSnapshot } from './channel.js';
 import { Channels } from './channels.js';
 import { HubClosedError } from './errors.js';
 import { type CometEvents, Events, type RefusalCode } from './events.js';
+import { type Backlog, backlogOf, type Feed } from './feed.js';
 import { Flush } from './flush.js';
 import { drawn } from './jitter.js';
 import type { ListenerSnapshot } from './listener.js';
@@ -20,27 +21,46 @@ import {
 import { Deferred } from './outcome.js';
 import { Sequence } from './position.js';
 import { Registration } from './registration.js';
-import { type Health, Relay } from './relay.js';
+import { type BackplaneSnapshot, type Health, Relay } from './relay.js';
 import type { Handler, Next } from './reply.js';
 import { Roster } from './roster.js';
 import { inSlices } from './slices.js';
 import type { Request, Response } from './stream.js';
 import { Sweep } from './sweep.js';
 
-/** What `inspect()` returns: the hub at one moment. */
-export interface Snapshot {
+/** What `inspect()` is to tell of one by one. */
+export interface InspectOptions {
+  /** Each listener. Default `false`. */
+  streams?: boolean | undefined;
+  /** Each channel. Default `true`. */
+  channels?: boolean | undefined;
+}
+
+/** What `inspect()` returns: the hub at one moment, as plain data; what happens later does not change it. */
+export interface Snapshot extends Backlog {
   readonly activated: boolean;
   readonly closed: boolean;
   readonly epoch: string;
   /** The position of the last write. */
   readonly seq: number;
+  /** Events that were written here since the hub was made. */
+  readonly writes: number;
+  /**
+   * Events that were delivered since then, each as often as there were streams that took it: those of writes that asked
+   * for no outcome too, and those that were replayed. The `comet:end` of a channel is one of them; what became
+   * `unknown` is none.
+   */
+  readonly delivered: number;
   /** Streams open now. */
   readonly listeners: number;
   /** Each of them, where that was asked for. */
   readonly streams?: readonly ListenerSnapshot[];
+  /** Each of them; none, where that was asked for. */
   readonly channels: readonly ChannelSnapshot[];
   /** Requests that were refused, by code. */
   readonly refusals: Readonly<Partial<Record<RefusalCode, number>>>;
+  /** `null` where the channels are of this process alone. */
+  readonly backplane: BackplaneSnapshot | null;
 }
 
 /** An Express handler, and the hub of its channels. */
@@ -72,10 +92,11 @@ export interface Comet {
   /** Calls `handler` for each event of that name, until the function that it returns is called. */
   on<Name extends keyof CometEvents>(name: Name, handler: (event: CometEvents[Name]) => void): () => void;
   /**
-   * The hub at this moment; with `streams`, each listener too, which costs as much as there are.
+   * The hub at this moment. It costs as much as there are channels, and with `streams` as there are listeners; a fraction
+   * of that with `channels: false`.
    * @throws InvalidOptionError
    */
-  inspect(options?: { streams?: boolean | undefined }): Snapshot;
+  inspect(options?: InspectOptions): Snapshot;
   /**
    * Whether what is written now would be delivered: not whether a port is open, but whether a mark comes back by the way
    * that events come. Takes as long as that, `deadline` at the most; never rejects.
@@ -200,19 +221,24 @@ class Hub {
     return listener !== undefined;
   }
 
-  inspect(options: { streams?: boolean | undefined } = {}): Snapshot {
-    checkKnown(options, ['streams']);
-    const { streams = false } = options;
+  inspect(options: InspectOptions = {}): Snapshot {
+    checkKnown(options, ['streams', 'channels']);
+    const { streams = false, channels = true } = options;
     checkFlag(streams, 'streams');
+    checkFlag(channels, 'channels');
     return {
       activated: this.activated,
       closed: this.#closed !== undefined,
       epoch: this.#sequence.epoch,
       seq: this.#sequence.head,
+      writes: this.#relay.written,
+      delivered: this.#flush.delivered,
       listeners: this.#roster.size,
+      ...backlogOf(this.#feeds()),
       ...(streams && { streams: Array.from(this.#roster, (listener) => listener.inspect()) }),
-      channels: Array.from(this.channels, (channel) => channel.inspect()),
+      channels: channels ? Array.from(this.channels, (channel) => channel.inspect()) : [],
       refusals: this.registration.refusals,
+      backplane: this.#relay.inspect(),
     };
   }
 
@@ -263,6 +289,10 @@ class Hub {
       this.#flush.trim(feed, performance.now());
       yield;
     }
+  }
+
+  *#feeds(): Generator<Feed> {
+    for (const { feed } of this.channels) yield feed;
   }
 
   #retainsNothing(): boolean {

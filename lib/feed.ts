@@ -106,6 +106,14 @@ export class Feed {
     }
   }
 
+  /** Adds, for each blocked reader, the retained frames that wait for it. */
+  addWaiting(waiting: Map<Reader, number>): void {
+    for (const reader of this.#laggards) {
+      const frames = this.log.sizeAfter(reader.standing(this));
+      if (frames > 0) waiting.set(reader, (waiting.get(reader) ?? 0) + frames);
+    }
+  }
+
   #between(from: number, to: number): Iterable<Tally> {
     // As a rule nobody asks.
     return this.#open.size === 0 ? [] : this.#walk(from, to);
@@ -127,6 +135,33 @@ export class Feed {
     if (tally.listeners === 0) setImmediate(settle);
     else queueMicrotask(settle);
   }
+}
+
+/** What logs hold, and how far listeners are behind. */
+export interface Backlog {
+  /** Frames that are retained. */
+  readonly frames: number;
+  /** Bytes of them. */
+  readonly bytes: number;
+  /** Listeners whose stream is blocked while retained frames wait for them. */
+  readonly lagging: number;
+  /** The most frames that wait for one of those. */
+  readonly lag: number;
+}
+
+/** That of several feeds together: a reader of more than one is one listener. */
+export function backlogOf(feeds: Iterable<Feed>): Backlog {
+  const waiting = new Map<Reader, number>();
+  let frames = 0;
+  let bytes = 0;
+  let lag = 0;
+  for (const feed of feeds) {
+    frames += feed.log.size;
+    bytes += feed.log.bytes;
+    feed.addWaiting(waiting);
+  }
+  for (const waits of waiting.values()) lag = Math.max(lag, waits);
+  return { frames, bytes, lagging: waiting.size, lag };
 }
 
 /** The readers that share one set of feeds: a batch that is made for one of them serves them all. */

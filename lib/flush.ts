@@ -12,6 +12,8 @@ const STRIDE = 16;
  * so a write only appends to its log, and a turn's writes go to each listener as one.
  */
 export class Flush implements Iterator<void> {
+  /** Frames that were delivered, each as often as there were streams that took it. */
+  delivered = 0;
   readonly #sequence: Sequence;
   readonly #dirty = new Set<Feed>();
   #pass: Iterator<void, void> | undefined;
@@ -118,7 +120,9 @@ export class Flush implements Iterator<void> {
           steps += 1;
           if (steps % STRIDE === 0) yield;
         }
-        if (delivered > 0) for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
+        if (delivered === 0) continue;
+        this.delivered += delivered * batch.size;
+        for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
       }
       for (const feed of feeds) feed.flushed = head;
     }

@@ -15,6 +15,8 @@ export interface Frame {
 
 /** Frames that go out in one write. */
 export class Batch extends Payload {
+  /** How many there are. */
+  readonly size: number;
   /** The `seq` of the first of them. */
   readonly first: number;
   /** The `seq` of the last of them. */
@@ -23,6 +25,7 @@ export class Batch extends Payload {
   /** @param frames in order, one or more */
   constructor(frames: readonly Frame[]) {
     super(frames.map((frame) => frame.bytes));
+    this.size = frames.length;
     this.first = frames[0]?.seq ?? 0;
     this.last = frames.at(-1)?.seq ?? 0;
   }

@@ -3,7 +3,7 @@ export type { Backplane } from './backplane.js';
 export { inProcess } from './backplanes/in-process.js';
 export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channel.js';
 export { Channels, type CreateOptions } from './channels.js';
-export { type Comet, comet, type Snapshot } from './comet.js';
+export { type Comet, comet, type InspectOptions, type Snapshot } from './comet.js';
 export {
   BackplaneError,
   ChannelEndedError,
@@ -20,6 +20,7 @@ export {
   TooManyVirtualChannelsError,
 } from './errors.js';
 export type { CometDiagnostics, CometEvents, LeaveReason, RefusalCode, Transport } from './events.js';
+export type { Backlog } from './feed.js';
 export type { ListenerSnapshot } from './listener.js';
 export type {
   Authorization,
@@ -30,5 +31,5 @@ export type {
   QueueOptions,
 } from './options.js';
 export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
-export type { Health } from './relay.js';
+export type { BackplaneSnapshot, Health } from './relay.js';
 export type { Handler } from './reply.js';

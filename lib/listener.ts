@@ -87,6 +87,8 @@ export class Listener implements Reader, StreamOwner {
   #skips: Map<Feed, number> | undefined;
 
   #blocked = false;
+  // Frames that are pending.
+  #pending = 0;
   #left = false;
   #ending: { reason: LeaveReason; farewell: Payload | undefined } | undefined;
   // Milliseconds, added up tick by tick: a look at the clock for each delivery costs more.
@@ -268,6 +270,8 @@ export class Listener implements Reader, StreamOwner {
   drained(): void {
     if (this.#left || !this.#blocked) return;
     this.#unblock();
+    this.#delivered(this.#pending);
+    this.#pending = 0;
     this.#count();
     this.#readOn();
   }
@@ -311,7 +315,9 @@ export class Listener implements Reader, StreamOwner {
         this.#goLive();
         return;
       }
-      if (this.#write(new Batch(frames))) this.#count();
+      if (!this.#write(new Batch(frames))) return;
+      this.#delivered(frames.length);
+      this.#count();
     }
   }
 
@@ -327,7 +333,12 @@ export class Listener implements Reader, StreamOwner {
     this.#position = batch.last;
     this.#sinceWrite = 0;
     this.#sinceEvent = 0;
+    if (written === 'pending') this.#pending = batch.size;
     return this.#went(written);
+  }
+
+  #delivered(frames: number): void {
+    if (!this.#stream.opaque) this.#hall.flush.delivered += frames;
   }
 
   #went(written: Written): boolean {

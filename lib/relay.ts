@@ -45,6 +45,16 @@ export interface Health {
   readonly queued: number;
 }
 
+/** The backplane at one moment, as far as this hub knows. */
+export interface BackplaneSnapshot {
+  /** `redis`. */
+  readonly name: string;
+  /** What the event `backplane` said last; `false` before it did. `push.health()` asks. */
+  readonly healthy: boolean;
+  /** Writes that it has yet to accept. */
+  readonly queued: number;
+}
+
 // Channels that are made known again at a time.
 const HOLD = 500;
 
@@ -54,6 +64,8 @@ const HOLD = 500;
  */
 export class Relay implements Node {
   readonly id: string;
+  /** Events that were written here. */
+  written = 0;
   readonly #station: RelayStation;
   readonly #backplane: Backplane;
   readonly #link: Link;
@@ -144,6 +156,7 @@ export class Relay implements Node {
   write({ member, body, event, outcome, perNode }: Write): void {
     const { events, sequence } = this.#station;
     const { listeners } = member.feed;
+    this.written += 1;
     const channel = member.id;
     const number = ++this.#writes;
     let place: Position | undefined;
@@ -190,6 +203,12 @@ export class Relay implements Node {
     const nodes = await this.#link.nodes();
     if (this.#isClosed) throw new HubClosedError();
     return this.#answers.count(chanId, nodes);
+  }
+
+  /** What `push.inspect()` says of the backplane; `null` where it is this process, which can't be away. */
+  inspect(): BackplaneSnapshot | null {
+    if (this.#outbox === undefined) return null;
+    return { name: this.#backplane.name, healthy: this.#isUp === true, queued: this.#outbox.writes };
   }
 
   /** Has a mark go to the backplane, and come back by the way of the events. */

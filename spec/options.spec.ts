@@ -347,17 +347,19 @@ describe('The options of a call', () => {
   it('setTimeout() and inspect() take a flag that is a boolean', () => {
     for (const flag of [true, false, undefined]) {
       push.setTimeout(5, { reset: flag });
-      push.inspect({ streams: flag });
+      push.inspect({ streams: flag, channels: flag });
     }
     for (const flag of [null, 0, 1, 'yes', {}]) {
       refused(() => push.setTimeout(5, { reset: flag } as never), inspect(flag), 'option reset', 'must be');
-      refused(() => push.inspect({ streams: flag } as never), inspect(flag), 'option streams', 'must be');
+      for (const name of ['streams', 'channels']) {
+        refused(() => push.inspect({ [name]: flag } as never), inspect(flag), `option ${name}`, 'must be');
+      }
     }
   });
 
   it('are refused where they are unknown, and the message says which there are', async () => {
     refused(() => push.setTimeout(5, { rest: true } as never), 'rest', '"rest"', 'reset');
-    refused(() => push.inspect({ stream: true } as never), 'stream', '"stream"', 'streams');
+    refused(() => push.inspect({ stream: true } as never), 'stream', '"stream"', 'streams', 'channels');
     refused(() => news.write('x', { evnt: 'x' } as never), 'evnt', '"evnt"', 'event', 'outcome');
     for (const name of ['evnt', 'outcome']) {
       await rejected(() => news.send('x', { [name]: 'x' } as never), name, `"${name}"`, 'event');
