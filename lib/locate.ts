@@ -11,15 +11,28 @@ export interface Realm {
 }
 
 /**
- * Has channels that other nodes have made, and what was written on them up to the cursor, arrive here. Returns false where
- * it can't.
+ * Has channels that other nodes have made, and what was written on them up to the cursor, arrive here. `true` where all of
+ * it is here already; resolves with false where it can't be.
  */
-export async function locate(
+export function locate(
+  realm: Realm,
+  channelIds: readonly string[],
+  cursor: Position | null | undefined,
+): Promise<boolean> | true {
+  const { channels, relay } = realm;
+  if (channelIds.some((id) => channels.peek(id) === undefined)) return arrival(realm, channelIds, cursor);
+  const readiness = relay.ready(channelIds, cursor);
+  return readiness === undefined || arrival(realm, channelIds, undefined, readiness);
+}
+
+async function arrival(
   { channels, relay }: Realm,
   channelIds: readonly string[],
   cursor: Position | null | undefined,
+  first?: Promise<void>,
 ): Promise<boolean> {
   try {
+    await first;
     const unknown = new Set<string>();
     let seen = cursor;
     // Until nothing is left to wait for: while one thing is, a channel may be made here, or be let go again.

@@ -49,6 +49,7 @@ const LEAVES = Object.keys({
   lifetime: 0,
   expired: 0,
   ended: 0,
+  dismissed: 0,
   drained: 0,
 } satisfies Record<LeaveReason, 0>);
 

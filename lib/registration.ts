@@ -72,7 +72,8 @@ export class Registration {
     }
 
     // Before authorize is asked: what a client pipelines behind an open stream must cost no more than Node's own.
-    await turnOf(response);
+    const turn = turnOf(response);
+    if (turn !== undefined) await turn;
     if (!isAnswerable(request, response)) return undefined;
     const expires = await authorization(
       () => settings.authorize(request as never, [...channelIds]),
@@ -80,7 +81,9 @@ export class Registration {
     );
     if (expires instanceof Refusal) return expires;
     // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
-    if (!this.#door.isOpen() || !(await locate(this.#door, channelIds, target.cursor))) return unavailable();
+    if (!this.#door.isOpen()) return unavailable();
+    const located = locate(this.#door, channelIds, target.cursor);
+    if (located !== true && !(await located)) return unavailable();
     if (!isAnswerable(request, response)) return undefined;
     return this.#admit(request, response, target, expires);
   }

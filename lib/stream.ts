@@ -53,8 +53,8 @@ const WRITE = ServerResponse.prototype.write;
 
 /** Whether a response can still be answered, and its client is still there. */
 export function isAnswerable(request: Request, response: Response): boolean {
-  if (response.headersSent || response.writableEnded) return false;
-  if (isHttp2(response)) return !response.stream.destroyed;
+  if (response.headersSent) return false;
+  if (isHttp2(request, response)) return !response.stream.destroyed;
   return request.socket.writable && !request.socket.destroyed;
 }
 
@@ -79,13 +79,13 @@ export function answerHead(response: Response): void {
 }
 
 /**
- * Waits until it is the response's turn on its connection: before that a pipelined response has no socket, its
- * callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2). If it goes first, this never
- * resolves, and is collected with the response.
+ * Resolves when it is the response's turn on its connection; `undefined` where it is. Before that a pipelined response has
+ * no socket, its callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2). If it goes first,
+ * this never resolves, and is collected with the response.
  */
-export async function turnOf(response: Response): Promise<void> {
-  if (isHttp2(response) || response.socket !== null) return;
-  await new Promise<void>((resolve) => response.once('socket', () => resolve()));
+export function turnOf(response: Response): Promise<void> | undefined {
+  if (response.socket !== null) return undefined;
+  return new Promise((resolve) => response.once('socket', () => resolve()));
 }
 
 /**
@@ -105,7 +105,7 @@ export function openStream(
   if (!request.complete || request.readableLength > 0) request.resume();
   letGo(request);
   setHead(response);
-  if (isHttp2(response)) {
+  if (isHttp2(request, response)) {
     // Node's compatibility layer has it; its types do not.
     (response as unknown as ServerResponse).flushHeaders();
     const stream = new ResponseStream(request.socket, response, owner);
@@ -134,8 +134,8 @@ function setHead(response: Response): void {
   for (const [name, value] of HEAD) response.setHeader(name, value);
 }
 
-function isHttp2(response: Response): response is Http2ServerResponse {
-  return response.req.httpVersionMajor === 2;
+function isHttp2(request: Request, _response: Response): _response is Http2ServerResponse {
+  return request.httpVersionMajor === 2;
 }
 
 /**
@@ -307,7 +307,7 @@ class ResponseStream implements Stream {
     this.#response = response;
     this.#owner = owner;
     this.opaque = isEncoded(response);
-    this.#http2 = isHttp2(response) ? response.stream : undefined;
+    this.#http2 = isHttp2(response.req, response) ? response.stream : undefined;
 
     // A write after the end is an event of the response, and would be an uncaught exception.
     response.on('error', () => owner.closed('error'));

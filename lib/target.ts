@@ -22,8 +22,9 @@ export interface Address {
 
 /** Reads the address of a request. As Express reads a path, a slash at its end makes no difference. */
 export function addressOf(request: Request): Address {
+  const target = request.url ?? '';
   // A server must accept the absolute form too (RFC 9112 §3.2.2).
-  const url = (request.url ?? '').replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+  const url = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
   const [, path, query] = /^([^?#]*)\??([^#]*)/.exec(url) as unknown as [string, string, string];
   const below = path.replace(/^\//, '').replace(/\/$/, '');
   return { segments: below === '' ? [] : below.split('/').map(decoded), parameters: parametersOf(query) };
@@ -45,7 +46,8 @@ export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof M
 
 /** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
 export function acceptsEventStream(accept: string | undefined): boolean {
-  if (accept === undefined || accept.trim() === '') return true;
+  // What an EventSource says needs no parsing.
+  if (accept === undefined || accept === 'text/event-stream' || accept.trim() === '') return true;
   const qualities = new Map<string, number>();
   for (const range of accept.split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
@@ -63,6 +65,7 @@ function cursorOf(text: string | undefined): Target['cursor'] {
 
 /** The parameters of a query; what is malformed is `undefined`. */
 function parametersOf(query: string): [name: string | undefined, value: string | undefined][] {
+  if (query === '') return [];
   return query.split('&').map((pair) => {
     const [name = '', ...value] = pair.replaceAll('+', ' ').split('=');
     return [decoded(name), decoded(value.join('='))];
@@ -71,6 +74,7 @@ function parametersOf(query: string): [name: string | undefined, value: string |
 
 // Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
 function decoded(text: string): string | undefined {
+  if (!text.includes('%')) return text;
   try {
     return decodeURIComponent(text);
   } catch {

@@ -8,11 +8,11 @@ const streams = new Set<ServerResponse>();
 let id = 0;
 
 const app = express();
-app.get('/', open);
+app.get('/channels/:chan_id', open);
 
 await serve({
   server: createServer(variant === 'express' ? app : open),
-  path: '/',
+  path: variant === 'express' ? '/channels/0' : '/',
   streams: () => streams.size,
   write: (data) => {
     id += 1;
