@@ -137,6 +137,15 @@ export class Channel<Data = unknown> {
   }
 
   /**
+   * @internal Sends an event whose text is there already, past the channel's `encode`; else as `write` does.
+   * @throws as `write`
+   */
+  writeText(text: string, event: string | undefined, outcome: WriteOptions['outcome']): void {
+    if (event !== undefined) checkEventName(event);
+    this.#appendText(text, event, outcome, false);
+  }
+
+  /**
    * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
    * other channel is ended. Its name is free at once, and a write on it throws.
    */
@@ -153,10 +162,18 @@ export class Channel<Data = unknown> {
   }
 
   #append(data: Data, event: string | undefined, outcome: WriteOptions['outcome'], perNode: boolean): void {
-    const { sequence, settings, relay } = this.#station;
     if (event !== undefined) checkEventName(event);
     checkFlag(perNode, 'perNode');
-    const text = this.#encoded(data);
+    this.#appendText(this.#encoded(data), event, outcome, perNode);
+  }
+
+  #appendText(
+    text: string,
+    event: string | undefined,
+    outcome: WriteOptions['outcome'],
+    perNode: boolean,
+  ): void {
+    const { sequence, settings, relay } = this.#station;
     // After the encoder, which is code of the user's and may have done anything, even ended this channel.
     if (this.#ended) throw new ChannelEndedError(this.id);
     const body = encodeBody(text, event);

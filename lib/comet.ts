@@ -16,10 +16,13 @@ import {
   checkFlag,
   checkKnown,
   hubSettings,
+  type PublisherOptions,
+  publisherSettings,
   type Settings,
 } from './options.js';
 import { Deferred } from './outcome.js';
 import { Sequence } from './position.js';
+import { publisher } from './publisher.js';
 import { Registration } from './registration.js';
 import { type BackplaneSnapshot, type Health, Relay } from './relay.js';
 import type { Handler, Next } from './reply.js';
@@ -108,6 +111,12 @@ export interface Comet {
    */
   admin(): Handler;
   /**
+   * A handler that takes `POST /ID` from other services: the body is written on the channel, and the answer is what became
+   * of it.
+   * @throws InvalidOptionError, without an `authorize` too
+   */
+  publisher<Req extends IncomingMessage = IncomingMessage>(options: PublisherOptions<Req>): Handler;
+  /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
    * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
@@ -135,6 +144,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     inspect: { value: hub.inspect.bind(hub) },
     health: { value: hub.health.bind(hub) },
     admin: { value: () => hub.admin() },
+    publisher: { value: hub.publisher.bind(hub) },
     close: { value: hub.close.bind(hub) },
   }) as Comet;
 }
@@ -249,6 +259,16 @@ class Hub {
   admin(): Handler {
     const { channels, events } = this;
     return admin({ channels, relay: this.#relay, events, hub: this });
+  }
+
+  publisher(options: unknown): Handler {
+    const { channels, events } = this;
+    const { maxFrame } = this.#settings;
+    const isClosed = () => this.#closed !== undefined;
+    return publisher(
+      { channels, relay: this.#relay, events, maxFrame, isClosed },
+      publisherSettings(options),
+    );
   }
 
   async close(options: { drain?: number | undefined } = {}): Promise<void> {

@@ -26,8 +26,10 @@ export type {
   Authorization,
   ChannelOptions,
   CometOptions,
+  IdempotencyOptions,
   Lag,
   LogOptions,
+  PublisherOptions,
   QueueOptions,
 } from './options.js';
 export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';

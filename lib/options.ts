@@ -105,6 +105,37 @@ export interface QueueOptions {
   wait?: number | undefined;
 }
 
+/** The options of `push.publisher()`. */
+export interface PublisherOptions<Request extends IncomingMessage = IncomingMessage> {
+  /**
+   * May this request publish on this channel? Asked before it is known to the client whether that exists, and before its
+   * body is read. Answers and errors are those of the hub's `authorize`. There is no default.
+   */
+  authorize: (request: Request, chanId: string) => Authorization | Promise<Authorization>;
+  /**
+   * Who publishes: a string. The idempotency keys of one are not those of another. Default: the `Authorization` header,
+   * else everyone is one. Where that header changes between a request and its repetition, name the publisher otherwise.
+   */
+  client?: ((request: Request) => string) | undefined;
+  /** How long an idempotency key is remembered. Default `{ keys: 10 000, age: 10 min }`. */
+  idempotency?: IdempotencyOptions | undefined;
+}
+
+/** What is remembered of the requests that had an `Idempotency-Key`: some 500 bytes of each. The oldest go first. */
+export interface IdempotencyOptions {
+  /** Keys at most; 1 or more. Default 10 000. */
+  keys?: number | undefined;
+  /** Milliseconds at most. Default 10 minutes. */
+  age?: number | undefined;
+}
+
+/** What a publisher was set to, every value there. */
+export interface PublisherSettings {
+  readonly authorize: (request: never, chanId: string) => Authorization | Promise<Authorization>;
+  readonly client: (request: never) => string;
+  readonly idempotency: { readonly keys: number; readonly age: number };
+}
+
 /** What a channel was set to, every value there. */
 export interface ChannelSettings {
   readonly log: { readonly frames: number; readonly bytes: number; readonly age: number | null };
@@ -199,6 +230,9 @@ const queue: Check<Settings['queue']> = (value, name, inherited) =>
     `${name}.`,
   );
 
+const idempotency: Check<PublisherSettings['idempotency']> = (value, name, inherited) =>
+  settle(value, { keys: count('keys'), age: milliseconds }, inherited, `${name}.`);
+
 const engine: Check<Backplane | undefined> = (value, name) => {
   const { connect, name: label } = (value ?? {}) as Partial<Backplane>;
   if (typeof connect !== 'function' || typeof label !== 'string') {
@@ -241,6 +275,12 @@ const hubChecks: Checks<Settings> = {
   node: label,
   deadline: milliseconds,
   queue,
+};
+
+const publisherChecks: Checks<PublisherSettings> = {
+  authorize: callable(),
+  client: callable(),
+  idempotency,
 };
 
 const defaults: Settings = {
@@ -288,6 +328,26 @@ export function channelSettings(given: unknown, hub: Settings, ...others: string
   const { log, lag, rewind, encode } = hub;
   return settle(given, channelChecks, { log, lag, rewind, encode }, '', others);
 }
+
+/**
+ * The settings of a publisher.
+ * @throws InvalidOptionError as `hubSettings`, and without an `authorize`
+ */
+export function publisherSettings(given: unknown): PublisherSettings {
+  const inherited = {
+    authorize: nobody,
+    client: ({ headers }: IncomingMessage) => headers.authorization ?? '',
+    idempotency: { keys: 10_000, age: 10 * 60_000 },
+  };
+  const settings = settle(given, publisherChecks, inherited, '');
+  if (settings.authorize !== nobody) return settings;
+  throw new InvalidOptionError(
+    'A publisher has no default for authorize, since whoever reaches it could write on every channel: pass a function ' +
+      'of the request and the chan_id that says who may.',
+  );
+}
+
+const nobody = (): boolean => false;
 
 /**
  * Checks a time in milliseconds.

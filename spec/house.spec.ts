@@ -11,8 +11,8 @@ const ROOMS = [
   'backplane-suite backplane-suite/reach backplane-suite/order backplane-suite/retention backplane-suite/appends',
   'backplane-suite/channels backplane-suite/hubs backplane-suite/stage backplane-suite/station',
   'backplane-suite/player backplane-suite/watch',
-  'metrics index comet admin registration target sweep lookout roster authorization body same-origin',
-  'reply locate channels channel relay follower answers poll outbox',
+  'metrics index comet admin publisher registration target sweep lookout roster authorization idempotency body',
+  'same-origin reply locate channels channel relay follower answers poll outbox',
   'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
   'flush slices feed log frame payload events outcome options backplane position jitter errors',
 ].flatMap((line) => line.split(' '));
