@@ -1,3 +1,8 @@
+/**
+ * The contract of `express-comet/backplane` as tests, for whoever writes an engine.
+ * @packageDocumentation
+ */
+
 import { appends } from './backplane-suite/appends.js';
 import { channels } from './backplane-suite/channels.js';
 import { hubs } from './backplane-suite/hubs.js';
@@ -11,6 +16,7 @@ export type { Rig, Times } from './backplane-suite/stage.js';
 
 /** A test, for any framework: `it(title, run)`. */
 export interface BackplaneTest {
+  /** The part of the contract, a colon, and what it says. */
   readonly title: string;
   /** Rejects where the engine does not keep the contract, or takes more than 10 s. Clears up behind it. */
   run(): Promise<void>;
@@ -34,7 +40,7 @@ const PARTS: Readonly<Record<string, readonly Scene[]>> = {
  * for (const { title, run } of backplaneSuite(make)) it(title, run);
  * ```
  * @param make makes an engine that holds nothing yet: it is called once for each test
- * @param options.direct whether its links are direct, within this process. Default `false`
+ * @param options `direct`: whether its links are direct, within this process. Default `false`
  */
 export function backplaneSuite(
   make: () => Promise<Rig>,

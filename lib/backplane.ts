@@ -1,6 +1,4 @@
-import type { Position } from './position.js';
-
-/*
+/**
  * What an engine between nodes must keep. A node is one hub; an engine connects any number of them.
  *
  * WHO IS REACHED. An entry reaches every node that was subscribed to its channel when it was appended, the node that
@@ -15,14 +13,23 @@ import type { Position } from './position.js';
  * one before it in its channel, so that a hole shows.
  *
  * WHAT FAILS, AND HOW. An append has happened once it resolves, and once only, also where it was tried again. Where it
- * rejects, a BackplaneError (errors.ts) says whether it may have happened. An engine that can't keep the order any more, since it has
+ * rejects, a BackplaneError says whether it may have happened. An engine that can't keep the order any more, since it has
  * lost what it retained or may have, begins a new epoch: no position of the old one means anything then.
+ *
+ * @packageDocumentation
  */
+
+import type { Position } from './position.js';
+
+export type { Position } from './position.js';
 
 /** One event of a channel, or the channel's end. */
 export interface Entry {
+  /** The id of its channel. */
   readonly chanId: string;
+  /** The life of the order in which it stands. */
   readonly epoch: string;
+  /** Where it stands: 1, 2, 3 … for all channels together. */
   readonly seq: number;
   /** The `seq` of the entry before it in its channel, or where the order stood when there was none. */
   readonly previous: number;
@@ -36,23 +43,31 @@ export interface Entry {
 
 /** Who made a write, and which of theirs it was. */
 export interface Asker {
+  /** The id of the node. */
   readonly node: string;
+  /** The `number` of its append. */
   readonly number: number;
 }
 
 /** What a channel retains at the most; `age` in milliseconds. */
 export interface Bounds {
+  /** Entries. */
   readonly frames: number;
+  /** Bytes of their bodies. */
   readonly bytes: number;
+  /** How old one may get, or `null`: as old as it likes. */
   readonly age: number | null;
 }
 
 /** What is to be appended. */
 export interface Append {
+  /** The id of the channel. */
   readonly chanId: string;
   /** The epoch that the writer knows: in another one nothing is appended. */
   readonly epoch: string;
+  /** As in an `Entry`: the event, or `null` for the end of the channel. */
   readonly body: string | null;
+  /** What the channel retains from now on. */
   readonly bounds: Bounds;
   /** 1, 2, 3 … for each node: what is tried again has the same. */
   readonly number: number;
@@ -73,6 +88,7 @@ export interface Append {
 
 /** An append has happened. */
 export interface Appended {
+  /** Where it stands now. */
   readonly seq: number;
   /** The nodes that take it, and how many listeners each was last known to have; nobody, where it was not asked for. */
   readonly nodes: ReadonlyMap<string, number>;
@@ -80,6 +96,7 @@ export interface Appended {
 
 /** Which channels a node wants to know of, and from where on. */
 export interface Question {
+  /** The id of the channel. */
   readonly chanId: string;
   /** The `seq` of the last entry that is known, or `null` for all that is retained. */
   readonly from: number | null;
@@ -89,6 +106,7 @@ export interface Question {
 
 /** What an engine retains of a channel. */
 export interface Retained {
+  /** The id of the channel. */
   readonly chanId: string;
   /** Up to here all is of another channel of that name, which has ended. */
   readonly begun: number;
@@ -100,6 +118,7 @@ export interface Retained {
 
 /** The order at one moment. */
 export interface Snapshot {
+  /** The life of the order. */
   readonly epoch: string;
   /** The `seq` of the last entry of all. */
   readonly head: number;
@@ -109,8 +128,11 @@ export interface Snapshot {
 
 /** How a channel is made on a node that did not make it. */
 export interface Terms {
+  /** What it retains. */
   readonly log: Bounds;
+  /** What becomes of a listener that fell off the log. */
   readonly lag: 'close' | 'latest';
+  /** Retained frames that a newcomer gets. */
   readonly rewind: number;
 }
 
@@ -120,6 +142,7 @@ interface AnyLink {
   readonly lease: number;
   /** Milliseconds after which a channel that no node has held, in `hold` or `sync`, may be forgotten. */
   readonly keep: number;
+  /** Appends an event, or an end, to what stands in order. */
   append(append: Append): Appended | Promise<Appended>;
   /** Which of these channels are known, and on which terms. */
   find(chanIds: readonly string[]): ReadonlyMap<string, Terms> | Promise<ReadonlyMap<string, Terms>>;
@@ -133,7 +156,9 @@ interface AnyLink {
 
 /** A link to another process. Every promise may reject with a BackplaneError. */
 export interface RemoteLink extends AnyLink {
+  /** By its absence a node tells this link from a direct one. */
   readonly direct?: undefined;
+  /** Has happened once it resolves; where it rejects, the error's `happened` says whether it may have. */
   append(append: Append): Promise<Appended>;
   /**
    * Keeps channels known to the other nodes, and makes known again what was forgotten. Returns those that have ended.
@@ -141,6 +166,7 @@ export interface RemoteLink extends AnyLink {
   hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]>;
   /** Has entries of these channels arrive, surely, once it resolves. */
   subscribe(chanIds: readonly string[]): Promise<void>;
+  /** Has them arrive no more. */
   unsubscribe(chanIds: readonly string[]): Promise<void>;
   /**
    * Marks a moment in the order, and says what stood before it. The mark arrives where everything else does. Keeps
@@ -157,10 +183,13 @@ export interface RemoteLink extends AnyLink {
  * new when it is held again.
  */
 export interface DirectLink extends AnyLink {
+  /** What it can do at once. */
   readonly direct: Direct;
+  /** Has happened, and was received by every node, when it returns. */
   append(append: Append): Appended;
 }
 
+/** What a direct link can do at once. */
 export interface Direct {
   /** Where the order stands. */
   readonly position: Position;
@@ -181,8 +210,11 @@ export interface Node {
   connected(): void;
   /** It is not; nothing arrives. */
   disconnected(cause: Error): void;
+  /** An entry of a channel to which the node is subscribed, in order. */
   receive(entry: Entry): void;
+  /** A mark that `sync` has made, where it stands among the entries. */
   marked(mark: string): void;
+  /** What another node has told this one, or all. */
   hear(word: string): void;
   /** What the node itself retains, for an engine that retains nothing. */
   recall(chanId: string): Retained | undefined;

@@ -206,10 +206,12 @@ export class Channel<Data = unknown> {
 
 /** A channel at one moment. */
 export interface ChannelSnapshot extends Backlog {
+  /** Its `chan_id`. */
   readonly id: string;
-  /** Streams open now. */
+  /** Streams open now, of this process. */
   readonly listeners: number;
   /** Events written since it was made. */
   readonly writes: number;
+  /** When the last of them was written here, or `null` where none was. */
   readonly lastWrite: Date | null;
 }

@@ -41,10 +41,13 @@ export interface InspectOptions {
 
 /** What `inspect()` returns: the hub at one moment, as plain data; what happens later does not change it. */
 export interface Snapshot extends Backlog {
+  /** Whether streams can be opened. */
   readonly activated: boolean;
+  /** Whether it was closed, for good. */
   readonly closed: boolean;
+  /** The life of the log: a position of another one means nothing here. */
   readonly epoch: string;
-  /** The position of the last write. */
+  /** Where the last write stands in that life. */
   readonly seq: number;
   /** Events that were written here since the hub was made. */
   readonly writes: number;
@@ -58,7 +61,7 @@ export interface Snapshot extends Backlog {
   readonly listeners: number;
   /** Each of them, where that was asked for. */
   readonly streams?: readonly ListenerSnapshot[];
-  /** Each of them; none, where that was asked for. */
+  /** Each channel, in the order in which they were made; none, where that was asked for. */
   readonly channels: readonly ChannelSnapshot[];
   /** Requests that were refused, by code. */
   readonly refusals: Readonly<Partial<Record<RefusalCode, number>>>;
@@ -70,6 +73,7 @@ export interface Snapshot extends Backlog {
 export interface Comet {
   /** Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. */
   (request: Request, response: Response, next?: Next): void;
+  /** Its channels, by their ids. */
   readonly channels: Channels;
   /** Whether streams can be opened. */
   readonly activated: boolean;

@@ -6,6 +6,7 @@ export abstract class CometError extends Error {
   /** Stable across versions; the message is not. */
   abstract readonly code: string;
 
+  /** The name of its class. */
   override get name(): string {
     return this.constructor.name;
   }
@@ -25,7 +26,10 @@ export class InvalidChannelNameError extends CometError {
 export class NonUniqueChannelNameError extends CometError {
   readonly code = 'NON_UNIQUE_CHANNEL_NAME';
 
-  constructor(readonly chanId: string) {
+  constructor(
+    /** The name that is in use. */
+    readonly chanId: string,
+  ) {
     super(
       `A channel named ${JSON.stringify(chanId)} exists: use channels.open() to share it, or another name.`,
     );
@@ -36,7 +40,10 @@ export class NonUniqueChannelNameError extends CometError {
 export class TooManyVirtualChannelsError extends CometError {
   readonly code = 'TOO_MANY_VIRTUAL_CHANNELS';
 
-  constructor(readonly limit: number) {
+  constructor(
+    /** What `maxVirtualChannels` is. */
+    readonly limit: number,
+  ) {
     super(
       `There are ${limit} channels already: end one that is no longer needed, or raise maxVirtualChannels.`,
     );
@@ -47,7 +54,10 @@ export class TooManyVirtualChannelsError extends CometError {
 export class ChannelEndedError extends CometError {
   readonly code = 'CHANNEL_ENDED';
 
-  constructor(readonly chanId: string) {
+  constructor(
+    /** The id of the channel. */
+    readonly chanId: string,
+  ) {
     super(
       `The channel ${JSON.stringify(chanId)} has ended: write to one that channels.find() still returns.`,
     );
@@ -80,7 +90,9 @@ export class FrameTooLargeError extends CometError {
   readonly code = 'FRAME_TOO_LARGE';
 
   constructor(
+    /** What the event takes. */
     readonly bytes: number,
+    /** What `maxFrame` is. */
     readonly limit: number,
   ) {
     super(
@@ -116,8 +128,10 @@ export type Happened = 'never' | 'no' | 'unknown';
 export class BackplaneError extends CometError {
   readonly code = 'BACKPLANE';
 
+  /** For an engine: the message ends with the remedy. */
   constructor(
     message: string,
+    /** Whether it may have happened all the same. */
     readonly happened: Happened,
     options?: ErrorOptions,
   ) {

@@ -73,8 +73,11 @@ export interface CometEvents {
   drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
   /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */
   backplane: { healthy: boolean; cause: Error | undefined };
+  /** Streams can be opened again. */
   activate: Record<never, never>;
+  /** Every stream was closed, and no new one is opened. */
   deactivate: Record<never, never>;
+  /** The hub closes, for good. */
   close: Record<never, never>;
   /**
    * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`.

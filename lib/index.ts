@@ -1,3 +1,8 @@
+/**
+ * Channels over Server-Sent Events, as a handler for Express or `node:http`.
+ * @packageDocumentation
+ */
+
 export type { ListenerCount } from './answers.js';
 export type { Backplane } from './backplane.js';
 export { inProcess } from './backplanes/in-process.js';
@@ -9,6 +14,7 @@ export {
   ChannelEndedError,
   CometError,
   FrameTooLargeError,
+  type Happened,
   HubClosedError,
   InvalidAuthorizationError,
   InvalidChannelNameError,
@@ -34,4 +40,5 @@ export type {
 } from './options.js';
 export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
 export type { BackplaneSnapshot, Health } from './relay.js';
-export type { Handler } from './reply.js';
+export type { Handler, Next as CometNext } from './reply.js';
+export type { Request as CometRequest, Response as CometResponse } from './stream.js';

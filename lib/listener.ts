@@ -413,9 +413,13 @@ export class Listener implements Reader, StreamOwner {
 
 /** A listener at one moment. */
 export interface ListenerSnapshot {
+  /** What `comet:open` calls it: a UUID. */
   readonly id: string;
+  /** When its stream was opened. */
   readonly since: Date;
+  /** The ids of its channels. */
   readonly channels: readonly string[];
+  /** How its bytes are written. */
   readonly transport: Transport;
   /** What it was written to: `<epoch>-<seq>`, as on the wire. */
   readonly position: string;

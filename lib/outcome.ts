@@ -23,8 +23,11 @@ export type FailureReason =
 export interface Outcome {
   /** `success` exactly when `delivered === listeners`; a write to nobody succeeds, with 0 of 0. */
   readonly status: 'success' | 'failure';
+  /** Streams that were registered when the write was made. */
   readonly listeners: number;
+  /** Those of them for which the operating system took every byte. */
   readonly delivered: number;
+  /** Those of them for which it did not. */
   readonly failed: number;
   /**
    * What nobody can know: a stream behind a compressor, a node that did not answer in time (as many as it was last
@@ -42,10 +45,14 @@ export type NodeOutcome = Omit<Outcome, 'perNode'>;
 
 /** A promise, and the power to settle it: `channel.write(data, { outcome: new Deferred<Outcome>() })`. */
 export class Deferred<T> {
+  /** Settles as `resolve` or `reject` says, the first time that either is called. */
   readonly promise: Promise<T>;
+  /** Fulfils the promise. */
   resolve!: (value: T) => void;
+  /** Rejects it. */
   reject!: (reason?: unknown) => void;
 
+  /** Makes a promise that is not settled. */
   constructor() {
     this.promise = new Promise<T>((resolve, reject) => {
       this.resolve = resolve;

@@ -1,3 +1,8 @@
+/**
+ * Many nodes over Redis.
+ * @packageDocumentation
+ */
+
 import { createHash, randomUUID } from 'node:crypto';
 import type {
   Append,
@@ -21,18 +26,27 @@ import { SCRIPT } from './redis-script.js';
 export interface RedisClient {
   /** A client of the same options: one for commands and one for subscriptions are made of it. */
   duplicate(overrides?: object): RedisConnection;
+  /** What it was made with. */
   readonly options?: { readonly socket?: object | undefined } | undefined;
 }
 
-/** A connection that such a client makes. */
+/** A client that such a client makes: what is used of it, as node-redis says it. */
 export interface RedisConnection {
+  /** Connects, and connects again by itself. */
   connect(): Promise<unknown>;
+  /** Closes the connection at once. */
   destroy(): unknown;
+  /** Hears of what breaks; a cluster tells of one of its nodes as `node-error`. */
   on(event: 'error' | 'node-error', handler: (error: Error) => void): unknown;
+  /** Runs a script. */
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Runs a script that the server knows. */
   evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Sends a message to those who are subscribed to the topic. */
   publish(topic: string, message: string): Promise<unknown>;
+  /** Has messages on these topics arrive. */
   subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
+  /** Has them arrive no more. */
   unsubscribe(topics: string[]): Promise<unknown>;
 }
 
