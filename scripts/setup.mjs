@@ -52,9 +52,10 @@ async function provide() {
   const { unpackBrowser } = await import('./browser.mjs');
   const { unpackRedis } = await import('./redis.mjs');
   const { unpackNginx } = await import('./nginx.mjs');
-  for (const unpack of [unpackBrowser, unpackRedis, unpackNginx]) {
+  const { installTools } = await import('./reference/install.mjs');
+  for (const provideOne of [unpackBrowser, unpackRedis, unpackNginx, installTools]) {
     try {
-      unpack();
+      provideOne();
     } catch (error) {
       // The tests that need it fail: here it is only said why.
       console.error(`setup: ${error.message}`);

@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { cleanup } from './server.js';
 
 /** What a process of its own came to. */
@@ -11,7 +12,17 @@ export interface Run {
 
 /** Runs a script, an ES module of TypeScript, that can import `./lib/index.ts`; waits for it to exit by itself. */
 export async function run(script: string): Promise<Run> {
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+  return execute(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script]);
+}
+
+/** Runs a program; waits for it to exit by itself. */
+export async function execute(
+  program: string,
+  args: readonly string[],
+  options: { readonly cwd?: string } = {},
+): Promise<Run> {
+  const child: ChildProcessByStdio<null, Readable, Readable> = spawn(program, args, {
+    ...options,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   cleanup(() => void child.kill('SIGKILL'));
