@@ -2,8 +2,9 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, sep } from 'node:path';
+import { reachable } from './published.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
 
@@ -19,7 +20,12 @@ if (statuses.some((status) => status !== 0)) process.exit(1);
 mkdirSync(join(folder, 'cjs'), { recursive: true });
 writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
 
-const files = filesOf(folder);
+// Types that no public one is made of: nobody can ask for them.
+const { exports } = JSON.parse(readFileSync('package.json', 'utf8'));
+const needed = reachable(exports, (file) => readFileSync(join(folder, relative('dist', file)), 'utf8'));
+const files = filesOf(folder).filter(
+  (file) => !file.endsWith('.d.ts') || needed.includes(join('dist', file).replaceAll(sep, '/')),
+);
 for (const file of files) {
   const place = join('dist', file);
   mkdirSync(dirname(place), { recursive: true });

@@ -1,10 +1,11 @@
-// Packs the package as it would be published, and checks what its users get: that every export is in
-// the tarball (publint), and that its types are found from ESM and from CommonJS (attw).
+// Packs the package as it would be published, and checks what its users get: what its `exports` need and nothing else, that
+// every export is in the tarball (publint), and that its types are found from ESM and from CommonJS (attw).
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { reachable } from './published.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
 
@@ -12,18 +13,42 @@ const folder = mkdtempSync(join(tmpdir(), 'express-comet-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 // `ignore-scripts`: what is checked is the build that stands in dist/, not one made by `prepack`.
-run('npm', 'pack', '--ignore-scripts', '--pack-destination', folder);
-const [tarball] = readdirSync(folder);
-run('publint', join(folder, tarball), '--strict');
+const report = run('npm', 'pack', '--ignore-scripts', '--json', '--pack-destination', folder);
+const [{ filename, files }] = Object.values(JSON.parse(report));
+checkFiles(files.map(({ path }) => path));
+run('publint', join(folder, filename), '--strict');
 // Without node10, which knows no `exports`.
-run('attw', join(folder, tarball), '--profile', 'node16');
-console.log(`${tarball}: nothing found by publint and attw`);
+run('attw', join(folder, filename), '--profile', 'node16');
+console.log(`${filename}: ${files.length} files, all needed; nothing found by publint and attw`);
+
+function checkFiles(packed) {
+  const { exports } = JSON.parse(readFileSync('package.json', 'utf8'));
+  const needed = [
+    ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE'],
+    // It says that what lies beside it is CommonJS.
+    'dist/cjs/package.json',
+    ...reachable(exports),
+  ];
+  const faults = [
+    ...needed.filter((file) => !packed.includes(file)).map((file) => `${file} is not packed`),
+    ...packed
+      .filter((file) => !needed.includes(file))
+      .map((file) => `${file} is packed, and nothing needs it`),
+    // There are no maps, as there are no sources that they could lead to.
+    ...packed
+      .filter((file) => /^\/\/# sourceMappingURL=/m.test(readFileSync(file, 'utf8')))
+      .map((file) => `${file} names a source map`),
+  ];
+  if (faults.length === 0) return;
+  console.error(faults.join('\n'));
+  process.exit(1);
+}
 
 // The script is started by npm, so the tools are on the PATH. They are heard only when they object.
 function run(command, ...args) {
   const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
   if (error) throw error;
-  if (status === 0) return;
+  if (status === 0) return stdout;
   console.error(stdout + stderr);
   process.exit(1);
 }
