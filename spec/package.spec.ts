@@ -1,0 +1,129 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { expect } from 'chai';
+import { EventSource } from 'eventsource';
+import { type Manifest, Project } from './support/project.js';
+import { cleanup } from './support/server.js';
+import { Text } from './support/text.js';
+
+const KINDS = ['module', 'commonjs'] as const;
+
+// The README's server listens on port 3000, which may be anybody's here: it gets a free one, and says which.
+const LISTEN = `
+  const { Server } = require('node:net');
+  const { listen } = Server.prototype;
+  Server.prototype.listen = function (port, ...rest) {
+    this.on('listening', () => process.send({ asked: port, given: this.address().port }));
+    return listen.call(this, 0, ...rest);
+  };
+`;
+
+/** What the README has between the first pair of fences of that language. */
+function firstBlock(readme: string, language: string): string {
+  const [, block] = new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'ms').exec(readme) ?? [];
+  if (block === undefined) throw new Error(`The README has no block of ${language}.`);
+  return block;
+}
+
+describe('The package, installed as it would be published, from the build in dist/', function () {
+  this.timeout(60_000);
+
+  let project: Project;
+  let manifest: Manifest;
+  let entries: string[];
+  let readme: string;
+
+  before(async () => {
+    project = await Project.make(['@types/express', '@types/node', 'express', 'prom-client', 'typescript']);
+    manifest = JSON.parse(await project.read('node_modules/express-comet/package.json'));
+    entries = Object.keys(manifest.exports).filter((path) => path !== './package.json');
+    readme = await project.read('node_modules/express-comet/README.md');
+    const imports = entries.map((path, n) => `import * as entry${n} from 'express-comet${path.slice(1)}';`);
+    const names = entries.map((_, n) => `Object.keys(entry${n}).filter((name) => name !== 'default').sort()`);
+    for (const kind of KINDS) {
+      await project.write(`${kind}/package.json`, JSON.stringify({ type: kind }));
+      await project.write(`${kind}/server.ts`, firstBlock(readme, 'ts'));
+      await project.write(
+        `${kind}/entries.ts`,
+        `${imports.join('\n')}\nconsole.log(JSON.stringify([${names.join(', ')}]));\n`,
+      );
+    }
+    await project.write('listen.cjs', LISTEN);
+    await project.write(
+      'tsconfig.json',
+      JSON.stringify({
+        compilerOptions: {
+          ...{ module: 'nodenext', target: 'es2023', types: ['node'], strict: true, skipLibCheck: false },
+          // What a declaration file may trip over besides.
+          ...{ exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
+        },
+        include: KINDS,
+      }),
+    );
+  });
+
+  after(() => project?.remove());
+
+  it('brings uuid, and nothing else', () => {
+    expect(Object.keys(manifest.dependencies ?? {})).to.deep.equal(['uuid']);
+    expect(manifest).to.not.have.any.keys(
+      'optionalDependencies',
+      'bundleDependencies',
+      'bundledDependencies',
+    );
+    const peers = Object.keys(manifest.peerDependencies ?? {});
+    const needed = peers.filter((name) => manifest.peerDependenciesMeta?.[name]?.optional !== true);
+    expect(needed).to.deep.equal([]);
+  });
+
+  it('compiles, with the declarations of every entry, as ESM and as CommonJS', async () => {
+    const { code, stdout } = await project.node('node_modules/typescript/bin/tsc');
+    expect(stdout).to.equal('');
+    expect(code).to.equal(0);
+    expect(await project.read('module/server.js')).to.match(/^import express from 'express';$/m);
+    expect(await project.read('commonjs/server.js')).to.match(/require\(.express-comet.\)/);
+  });
+
+  it('has the same names for import and for require', async () => {
+    const [esm, cjs] = await Promise.all(KINDS.map((kind) => project.node(`${kind}/entries.js`)));
+    expect(esm?.stderr).to.equal('');
+    expect(cjs?.stderr).to.equal('');
+    const names: string[][] = JSON.parse(esm?.stdout ?? '');
+    expect(JSON.parse(cjs?.stdout ?? '')).to.deep.equal(names);
+    expect(names[entries.indexOf('.')]).to.include.members(['comet', 'Deferred', 'CometError']);
+  });
+
+  for (const kind of KINDS) {
+    it(`does what the README says first, word for word (${kind})`, async () => {
+      const child = spawn(process.execPath, ['--require', './listen.cjs', `${kind}/server.js`], {
+        cwd: project.folder,
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      });
+      const gone = once(child, 'close');
+      cleanup(async () => {
+        child.kill('SIGKILL');
+        await gone;
+      });
+      const output = new Text(child.stdout!);
+      const errors = new Text(child.stderr!);
+      const [told] = await Promise.race([once(child, 'message'), gone]);
+      expect(told, errors.text).to.include({ asked: 3000 });
+
+      const heard = await new Promise<string>((resolve) => {
+        // The page's script, which knows its EventSource and console as globals, and its server by where it came from.
+        class Source extends EventSource {
+          constructor(path: string) {
+            super(new URL(path, `http://127.0.0.1:${told.given}`));
+            cleanup(() => this.close());
+          }
+        }
+        const script = firstBlock(readme, 'js');
+        new Function('EventSource', 'console', script)(Source, { log: resolve });
+      });
+      expect(new Date(JSON.parse(heard).at).getTime()).to.be.closeTo(Date.now(), 60_000);
+      expect(await output.until('success: 1 of 1\n')).to.equal(true);
+      expect(output.text).to.match(/^(success: [01] of [01]\n)+$/);
+      expect(errors.text).to.equal('');
+    });
+  }
+});
