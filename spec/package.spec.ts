@@ -16,6 +16,7 @@ const LISTEN = `
     this.on('listening', () => process.send({ asked: port, given: this.address().port }));
     return listen.call(this, 0, ...rest);
   };
+  process.on('disconnect', () => process.exit());
 `;
 
 /** What the README has between the first pair of fences of that language. */
@@ -109,12 +110,13 @@ describe('The package, installed as it would be published, from the build in dis
       const [told] = await Promise.race([once(child, 'message'), gone]);
       expect(told, errors.text).to.include({ asked: 3000 });
 
-      const heard = await new Promise<string>((resolve) => {
+      const heard = await new Promise<string>((resolve, reject) => {
         // The page's script, which knows its EventSource and console as globals, and its server by where it came from.
         class Source extends EventSource {
           constructor(path: string) {
             super(new URL(path, `http://127.0.0.1:${told.given}`));
             cleanup(() => this.close());
+            this.addEventListener('error', ({ message }) => reject(new Error(message)));
           }
         }
         const script = firstBlock(readme, 'js');
