@@ -19,11 +19,13 @@ const LISTEN = `
   process.on('disconnect', () => process.exit());
 `;
 
-/** What the README has between the first pair of fences of that language. */
-function firstBlock(readme: string, language: string): string {
-  const [, block] = new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'ms').exec(readme) ?? [];
-  if (block === undefined) throw new Error(`The README has no block of ${language}.`);
-  return block;
+/** The first server in the README, and the script of the first page. */
+function firstExample(readme: string): { server: string; script: string } {
+  const blocks = Array.from(readme.matchAll(/^```\w+\n(.*?)^```$/gms), ([, code = '']) => code);
+  const server = blocks.find((code) => code.includes('.listen(3000)'));
+  const page = blocks.find((code) => code.includes('new EventSource('));
+  if (server === undefined || page === undefined) throw new Error('The README has no server, or no page.');
+  return { server, script: /<script>(.*)<\/script>/s.exec(page)?.[1] ?? page };
 }
 
 describe('The package, installed as it would be published, from the build in dist/', function () {
@@ -32,23 +34,24 @@ describe('The package, installed as it would be published, from the build in dis
   let project: Project;
   let manifest: Manifest;
   let entries: string[];
-  let readme: string;
+  let example: ReturnType<typeof firstExample>;
 
   before(async () => {
     project = await Project.make(['@types/express', '@types/node', 'express', 'prom-client', 'typescript']);
     manifest = JSON.parse(await project.read('node_modules/express-comet/package.json'));
     entries = Object.keys(manifest.exports).filter((path) => path !== './package.json');
-    readme = await project.read('node_modules/express-comet/README.md');
+    example = firstExample(await project.read('node_modules/express-comet/README.md'));
     const imports = entries.map((path, n) => `import * as entry${n} from 'express-comet${path.slice(1)}';`);
     const names = entries.map((_, n) => `Object.keys(entry${n}).filter((name) => name !== 'default').sort()`);
     for (const kind of KINDS) {
       await project.write(`${kind}/package.json`, JSON.stringify({ type: kind }));
-      await project.write(`${kind}/server.ts`, firstBlock(readme, 'ts'));
+      await project.write(`${kind}/server.ts`, example.server);
       await project.write(
         `${kind}/entries.ts`,
         `${imports.join('\n')}\nconsole.log(JSON.stringify([${names.join(', ')}]));\n`,
       );
     }
+    await project.write('server.mjs', example.server);
     await project.write('listen.cjs', LISTEN);
     await project.write(
       'tsconfig.json',
@@ -94,9 +97,9 @@ describe('The package, installed as it would be published, from the build in dis
     expect(names[entries.indexOf('.')]).to.include.members(['comet', 'Deferred', 'CometError']);
   });
 
-  for (const kind of KINDS) {
-    it(`does what the README says first, word for word (${kind})`, async () => {
-      const child = spawn(process.execPath, ['--require', './listen.cjs', `${kind}/server.js`], {
+  for (const file of ['server.mjs', 'module/server.js', 'commonjs/server.js']) {
+    it(`does what the README says first, word for word, in ${file}`, async () => {
+      const child = spawn(process.execPath, ['--require', './listen.cjs', file], {
         cwd: project.folder,
         stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       });
@@ -111,7 +114,7 @@ describe('The package, installed as it would be published, from the build in dis
       expect(told, errors.text).to.include({ asked: 3000 });
 
       const heard = await new Promise<string>((resolve, reject) => {
-        // The page's script, which knows its EventSource and console as globals, and its server by where it came from.
+        // The page's script, which knows these as globals, and its server by where it came from.
         class Source extends EventSource {
           constructor(path: string) {
             super(new URL(path, `http://127.0.0.1:${told.given}`));
@@ -119,8 +122,8 @@ describe('The package, installed as it would be published, from the build in dis
             this.addEventListener('error', ({ message }) => reject(new Error(message)));
           }
         }
-        const script = firstBlock(readme, 'js');
-        new Function('EventSource', 'console', script)(Source, { log: resolve });
+        const page = new Function('EventSource', 'console', 'document', example.script);
+        page(Source, { log: resolve }, { body: { append: resolve } });
       });
       expect(new Date(JSON.parse(heard).at).getTime()).to.be.closeTo(Date.now(), 60_000);
       expect(await output.until('success: 1 of 1\n')).to.equal(true);
