@@ -134,6 +134,17 @@ describe('inspect()', () => {
     expect(push.inspect()).to.include({ writes: 5, delivered: 12 });
   });
 
+  it('counts no heartbeat as delivered, on a stream that is always pending for a moment', async () => {
+    const { push, port } = await hub({ heartbeat: 10 });
+    const news = push.channels.create({ name: 'news' });
+    const client = await RawClient.connect(port);
+    client.send('GET /news HTTP/1.0\r\n\r\n');
+    await client.until('comet:open');
+    expect(await news.send('x')).to.include({ delivered: 1 });
+    expect(await client.until(/data: x\n\n:\n:\n/)).to.equal(true);
+    expect(push.inspect()).to.include({ delivered: 1 });
+  });
+
   it('tells how the backplane is', async () => {
     const redis = await RedisServer.start();
     const { push } = await newNode(redis.port);
