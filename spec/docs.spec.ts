@@ -1,0 +1,194 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { expect } from 'chai';
+import { type Block, type Page, ROOT, readPage } from './docs/page.js';
+import { Expected } from './docs/print.js';
+import { check, commandsOf, curl, parseCurl } from './docs/shell.js';
+import { ELSEWHERE, NEARBY, Visitor } from './docs/visitor.js';
+import { type Running, Workshop } from './docs/workshop.js';
+import { RedisServer } from './support/redis.js';
+
+const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', ...markdownIn('docs')].map(
+  readPage,
+);
+const CODE = ['ts', 'js', 'html', 'sh', 'json'];
+// The output of the block before; what has a test of its own; what is no code.
+const OTHERS = ['text', 'nginx', 'http', ''];
+
+function markdownIn(folder: string): string[] {
+  return readdirSync(join(ROOT, folder))
+    .filter((file) => file.endsWith('.md'))
+    .map((file) => `${folder}/${file}`);
+}
+
+function isForBrowser({ language, code, around }: Block): boolean {
+  if (language === 'html') return true;
+  const source = [...around.before, code].join('\n');
+  return language === 'js' && /\b(EventSource|document)\b/.test(source) && !/^import /m.test(source);
+}
+
+const isForServer = (block: Block) => /^[tj]s$/.test(block.language) && !isForBrowser(block);
+
+/** A page as it is read: from the top, and what a block has started is there for those below it. */
+class Reading {
+  readonly #page: Page;
+  readonly #workshop: Workshop;
+  readonly #visitor: Visitor;
+  readonly #done = new Map<Block, Promise<void>>();
+  // The epochs that the page shows, and what they have been.
+  readonly #epochs = new Map<string, string>();
+  #ports: Readonly<Record<string, number>> = {};
+
+  constructor(page: Page, workshop: Workshop, visitor: Visitor) {
+    this.#page = page;
+    this.#workshop = workshop;
+    this.#visitor = visitor;
+  }
+
+  /** Runs a block, after all that stand above it. Rejects where it is not as the page says. */
+  read(block: Block): Promise<void> {
+    const known = this.#done.get(block);
+    if (known !== undefined) return known;
+    const { blocks } = this.#page;
+    const above = blocks[blocks.indexOf(block) - 1];
+    // What is wrong above is told there.
+    const before = above === undefined ? this.#begin() : this.read(above).catch(() => {});
+    const done = before.then(() => this.#run(block));
+    this.#done.set(block, done);
+    return done;
+  }
+
+  async #begin(): Promise<void> {
+    this.#workshop.sandbox().begin();
+  }
+
+  async #run(block: Block): Promise<void> {
+    if (block.excuse !== undefined) return;
+    if (block.language === 'json') JSON.parse(block.code);
+    else if (block.language === 'sh') await this.#command(block);
+    else if (isForBrowser(block)) await this.#visit(block);
+    else if (isForServer(block)) await this.#serve(block);
+  }
+
+  async #serve(block: Block): Promise<void> {
+    // Another server is another life.
+    this.#epochs.clear();
+    const sandbox = this.#workshop.sandbox();
+    const earlier = sandbox.faults.length;
+    const running = await this.#workshop.run(block, {
+      [ELSEWHERE]: NEARBY,
+      ...([...block.around.before, block.code].some((line) => line.includes(':6379')) && {
+        ':6379': `:${(await RedisServer.start()).port}`,
+      }),
+    });
+    expect(running.error, 'it threw').to.equal(undefined);
+    this.#ports = running.ports;
+    await this.#hasPrinted(block, running);
+    expect(sandbox.faults.slice(earlier), 'behind its back').to.deep.equal([]);
+  }
+
+  async #visit(block: Block): Promise<void> {
+    const port = this.#ports[3000];
+    expect(port, 'nothing above on this page listens on 3000').not.to.equal(undefined);
+    const expected = this.#expected(block);
+    const visit = await this.#visitor.visit(block, port!, (output) => expected?.isIn(output) ?? true);
+    expect(visit.faults).to.deep.equal([]);
+    if (expected !== undefined && !expected.is(visit.output)) differs(block, visit.output);
+  }
+
+  async #command(block: Block): Promise<void> {
+    const expected = this.#expected(block);
+    let output = '';
+    for (const words of commandsOf(block.code)) {
+      if (words[0] === 'curl') {
+        const asked = parseCurl(words.map((word) => this.#meant(word)));
+        await curl(asked, this.#ports, (piece) => {
+          output += piece;
+          return expected?.isIn(output) ?? true;
+        });
+      } else check(words, (file) => this.#tells(file));
+    }
+    if (expected !== undefined && !expected.isIn(output)) differs(block, output);
+  }
+
+  async #hasPrinted(block: Block, running: Running): Promise<void> {
+    const expected = this.#expected(block);
+    if (expected === undefined) return;
+    const output = () => running.printed.join('\n');
+    await running.until(() => expected.isIn(output()));
+    if (!expected.is(output())) differs(block, output());
+  }
+
+  #expected({ prints }: Block): Expected | undefined {
+    return prints === undefined ? undefined : new Expected(prints, this.#epochs);
+  }
+
+  /** With the epochs that the page shows as they really are. */
+  #meant(word: string): string {
+    return word.replace(/\b[0-9a-f]{12}(?=-\d)/g, (epoch) => this.#epochs.get(epoch) ?? epoch);
+  }
+
+  /** Whether the page says how a file is made. */
+  #tells(file: string): boolean {
+    return this.#page.text.includes(`\`${file}\``);
+  }
+}
+
+function differs(block: Block, output: string): never {
+  expect(output, 'what it prints').to.equal(block.prints);
+  throw new Error('what it prints differs');
+}
+
+describe('The documentation', () => {
+  const all = pages.flatMap(({ blocks }) => blocks);
+  const excused = all.filter(({ excuse }) => excuse !== undefined);
+  const runnable = all.filter(({ language, excuse }) => CODE.includes(language) && excuse === undefined);
+  const workshop = new Workshop(runnable.filter((block) => /^[tj]s$/.test(block.language)));
+  const visitor = new Visitor();
+
+  after(async () => {
+    await visitor.close();
+    await workshop.close();
+  });
+
+  for (const page of pages) {
+    const reading = new Reading(page, workshop, visitor);
+    for (const block of page.blocks.filter((each) => runnable.includes(each))) {
+      it(`${block.page}:${block.line} is true`, async () => {
+        if (/^[tj]s$/.test(block.language)) expect(await workshop.complaints(block)).to.deep.equal([]);
+        await reading.read(block);
+      });
+    }
+  }
+
+  it('has hardly a block that is not run, and says why', () => {
+    const reasons = excused.map(({ page, excuse }) => `${page}: ${excuse}`);
+    expect(reasons).to.deep.equal([
+      'docs/migration.md: better-sse is not installed for the tests',
+      'docs/migration.md: better-sse is not installed for the tests',
+      'docs/migration.md: express-sse is not installed for the tests',
+    ]);
+  });
+
+  it('has no block in a language of which nobody knows whether it is true', () => {
+    for (const { page, line, language } of all) {
+      expect([...CODE, ...OTHERS], `${page}:${line}`).to.include(language);
+    }
+  });
+
+  it('links to what is there', () => {
+    const anchorsOf = new Map(pages.map(({ name, anchors }) => [name, anchors]));
+    for (const name of [...markdownIn('bench')]) anchorsOf.set(name, readPage(name).anchors);
+    for (const { name, links } of [...pages, ...markdownIn('bench').map(readPage)]) {
+      for (const { to, line } of links.filter((each) => !/^[a-z]+:/.test(each.to))) {
+        const [path = '', anchor] = to.split('#');
+        const target = path === '' ? name : normalize(join(dirname(name), path));
+        expect(existsSync(join(ROOT, target)), `${name}:${line}: there is no ${target}`).to.equal(true);
+        if (anchor === undefined) continue;
+        expect(anchorsOf.get(target)?.has(anchor), `${name}:${line}: ${target} has no #${anchor}`).to.equal(
+          true,
+        );
+      }
+    }
+  });
+});
