@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect } from 'chai';
+import { CometError, comet } from '../lib/index.js';
 import { type Block, type Page, ROOT, readPage } from './docs/page.js';
 import { Expected } from './docs/print.js';
 import { check, commandsOf, curl, parseCurl } from './docs/shell.js';
@@ -190,5 +191,33 @@ describe('The documentation', () => {
         );
       }
     }
+  });
+});
+
+/** Fails where a part of a page has not all the names that the message of an error lists. */
+function expectToTell(part: string, list: () => unknown): void {
+  expect(list)
+    .to.throw(CometError)
+    .with.property('message')
+    .that.satisfies((message: string) => {
+      const names = message.replace(/^.* are /, '').match(/\w+/g) ?? [];
+      expect(names).to.have.length.above(10);
+      for (const name of names) expect(part, name).to.match(new RegExp(`\`${name}[\`(]`));
+      return true;
+    });
+}
+
+describe('What the documentation lists', () => {
+  const guide = readPage('docs/guide.md').text;
+  const readme = readPage('README.md').text;
+
+  it('are all options', () => {
+    const table = guide.slice(guide.indexOf('## All options'));
+    expectToTell(table, () => comet({ nonsense: true } as object));
+  });
+
+  it('are all events of a hub', () => {
+    const paragraph = /^`on\(\)` tells of .*?\n\n/ms.exec(readme)?.[0] ?? '';
+    expectToTell(paragraph, () => comet().on('nonsense' as 'join', () => {}));
   });
 });
