@@ -83,7 +83,7 @@ const single: Deliveries = {
   warmup: 60,
   turns: 60,
 };
-const burst: Deliveries = { ...single, burst: 16, warmup: 8, turns: 8 };
+const burst: Deliveries = { ...single, burst: 16, warmup: 30, turns: 30 };
 const connects: Opened = { measure: 'connects', streams: 4000, warmup: 8000, window: 32 };
 
 export const cases: readonly Case[] = [
@@ -104,7 +104,7 @@ export const cases: readonly Case[] = [
   {
     name: 'many',
     title: '64 bytes to 5,000 streams, one write at a time',
-    load: { ...single, streams: 5000, warmup: 12, turns: 12 },
+    load: { ...single, streams: 5000, warmup: 15, turns: 20 },
     contenders: [subject, betterSse, sseChannel, ws, socketIo, nchan, bare.response, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.68, betterSse), cost(1, nchan)],
   },
@@ -118,7 +118,7 @@ export const cases: readonly Case[] = [
   {
     name: '16kib',
     title: '16 KiB to 500 streams, one write at a time',
-    load: { ...single, bytes: 16_384, streams: 500, warmup: 30, turns: 30 },
+    load: { ...single, bytes: 16_384, streams: 500, warmup: 60, turns: 60 },
     contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.15, betterSse)],
   },
@@ -146,7 +146,7 @@ export const cases: readonly Case[] = [
   {
     name: 'outcome-burst',
     title: '64 bytes to 1,000 streams, 16 writes in one turn, each with and without its outcome',
-    load: { ...burst, turns: 40 },
+    load: burst,
     contenders: [subject, ours.outcome],
     goals: [{ ...cost(1.05, subject), who: ours.outcome }],
   },
@@ -193,14 +193,14 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'connects',
-    title: '3,000 streams opened, 32 at a time',
+    title: '4,000 streams opened, 32 at a time',
     load: connects,
     contenders: [subject, ours.http, ...peers, bare.route, bare.response],
     goals: [cost(1.15, bare.route), { ...cost(1.15, bare.response), who: ours.http }],
   },
   {
     name: 'connects-serial',
-    title: '3,000 streams opened, one after the other',
+    title: '4,000 streams opened, one after the other',
     load: { ...connects, window: 1 },
     contenders: [subject, betterSse, bare.route],
     goals: [cost(1.15, bare.route)],

@@ -10,16 +10,19 @@ export type Figures = Map<string, Sample[]>;
 
 export interface Result {
   case: Case;
+  /** When it was measured: `2026-11-26`. */
+  date: string;
   figures: Figures;
 }
 
 /** What was measured, as Markdown. */
-export function report(results: readonly Result[], rounds: number): string {
+export function report(results: readonly Result[]): string {
+  const dates = [...new Set(results.map(({ date }) => date))].sort();
   return [
     '# The bench of express-comet',
     '',
-    `${new Date().toISOString().slice(0, 10)} · Node ${process.versions.node} · ${cpus()[0]?.model.trim()} · ` +
-      `${versions()} · ${rounds} round${rounds === 1 ? '' : 's'}, interleaved · ` +
+    `${dates.join(', ')} · Node ${process.versions.node} · ${cpus()[0]?.model.trim()} · ` +
+      `${versions()} · interleaved rounds · ` +
       `${pins ? 'server and client each on a core of its own' : 'not pinned to cores'} · every event counted`,
     '',
     'The server’s CPU (user and system) for each event that arrived, or each stream that was opened. Medians of the',
@@ -92,6 +95,7 @@ function growth(results: readonly Result[]): string[] {
 
 function table({ case: { name, title }, figures }: Result): string[] {
   const [[first = '', samples = []] = []] = figures;
+  const rounds = `${samples.length} round${samples.length === 1 ? '' : 's'}`;
   const measured = (Object.keys(units) as Figure[]).filter((figure) => samples[0]?.[figure] !== undefined);
   const rows = Array.from(figures.keys(), (contender) => {
     const cells = measured.flatMap((figure, column) => {
@@ -105,7 +109,7 @@ function table({ case: { name, title }, figures }: Result): string[] {
   const heads = measured.flatMap((figure, column) =>
     column > 0 ? [units[figure]] : [units[figure], 'range', '×'],
   );
-  return section(`${name}: ${title}`, row('', ...heads), rows);
+  return section(`${name}: ${title}, ${rounds}`, row('', ...heads), rows);
 }
 
 function section(title: string, head: string, rows: readonly string[]): string[] {

@@ -1,12 +1,12 @@
 // npm run bench -- [--case NAME]… [--contender NAME]… [--rounds N] [--beside DIST] [--quick] [--save] [--profile]
 
-import { writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Case, cases, type Load } from './cases.js';
 import { nchan, subject } from './contenders.js';
 import { findNchan } from './nchan.js';
-import { type Figures, report } from './report.js';
+import { type Figures, type Result, report } from './report.js';
 import { round } from './round.js';
 import { here, prepare } from './tools.js';
 
@@ -32,15 +32,32 @@ const chosen = (options.case?.map(named) ?? cases).map(besideOther).map(withChos
 const flags = options.profile ? ['--cpu-prof', `--cpu-prof-dir=${here('.cache/profiles')}`] : [];
 prepare();
 
-const results = [];
+const results: Result[] = [];
 for (const one of chosen) {
-  results.push({ case: one, figures: await measure(one) });
-  console.error(report(results.slice(-1), rounds));
+  const figures = await measure(one);
+  const result = { case: one, date: new Date().toISOString().slice(0, 10), figures };
+  results.push(result);
+  console.error(report([result]));
+  if (options.save) keep(result);
+}
+console.log(report(results));
+if (options.save) writeFileSync(here('results.md'), report(kept()));
+
+/** A case stands by itself: what is compared is what ran in turns. So one that is run again replaces only its own. */
+function keep({ case: { name }, date, figures }: Result): void {
+  const file = here(`results/${name}.json`);
+  mkdirSync(here('results'), { recursive: true });
+  writeFileSync(file, `${JSON.stringify({ date, figures: [...figures] }, null, 1)}\n`);
 }
 
-const text = report(results, rounds);
-console.log(text);
-if (options.save) writeFileSync(here('results.md'), text);
+function kept(): Result[] {
+  return cases
+    .filter(({ name }) => existsSync(here(`results/${name}.json`)))
+    .map((one) => {
+      const { date, figures } = JSON.parse(readFileSync(here(`results/${one.name}.json`), 'utf8'));
+      return { case: one, date, figures: new Map(figures) };
+    });
+}
 
 /** Runs a case round by round, each contender once in every round: noise that comes and goes hits all of them. */
 async function measure({ name, load, contenders, rounds: most = rounds }: Case): Promise<Figures> {
