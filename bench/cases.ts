@@ -161,7 +161,14 @@ export const cases: readonly Case[] = [
     name: 'channels',
     title: '64 bytes to 1,000 streams of 20 channels each, one event a stream and turn',
     load: single,
-    contenders: [subject, ours.same, ours.own, ours.overlapping, { ...betterSse, layout: 'same' }],
+    contenders: [
+      subject,
+      ours.same,
+      ours.own,
+      ours.overlapping,
+      { ...betterSse, layout: 'same' },
+      bare.socket,
+    ],
     goals: [ours.same, ours.own, ours.overlapping].map((who) => ({ ...cost(1.25, subject), who })),
   },
   {
@@ -182,7 +189,7 @@ export const cases: readonly Case[] = [
     name: 'retained',
     title: '64 bytes to 1,000 streams of a channel that retains few and many frames',
     load: single,
-    contenders: [ours.frames('1'), ours.frames('1,000'), ours.frames('100,000')],
+    contenders: [ours.frames('1'), ours.frames('1,000'), ours.frames('100,000'), bare.socket],
   },
   {
     name: 'paced',

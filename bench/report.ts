@@ -74,23 +74,23 @@ function shares(results: readonly Result[]): string[] {
     : section('express-comet’s share of the CPU that another takes', row(...heads), rows);
 }
 
-/** How the cost of a delivery grows from case to case, beside that of the bare socket. */
+/** How the cost of a delivery grows with streams, bytes, channels and retained frames, beside that of the bare socket. */
 function growth(results: readonly Result[]): string[] {
   const rows = results
-    .filter(({ figures }) => figures.has(subject.name) && figures.has(bare.socket.name))
     .filter(({ case: { load } }) => load.measure === 'deliveries' && load.interval === undefined)
-    .map(({ case: { title }, figures }) => {
-      const [own, socket] = [subject, bare.socket].map(({ name }) => median(valuesOf(figures, name, 'cost')));
-      return row(
-        title,
-        fixed(own),
-        fixed(socket),
-        fixed(ratioOf(figures, subject.name, bare.socket.name, 'cost')),
-      );
-    });
+    .filter(({ figures }) => figures.has(bare.socket.name))
+    .flatMap(({ case: { title, contenders }, figures }) =>
+      contenders
+        .filter(({ server, name }) => server === subject.server && figures.has(name))
+        .map(({ name }) => {
+          const [own, socket] = [name, bare.socket.name].map((one) => median(valuesOf(figures, one, 'cost')));
+          const ratio = fixed(ratioOf(figures, name, bare.socket.name, 'cost'));
+          return row(title, name, fixed(own), fixed(socket), ratio);
+        }),
+    );
   return rows.length < 2
     ? []
-    : section('How a delivery’s cost grows', '| | express-comet, µs | bare socket, µs | × |', rows);
+    : section('How a delivery’s cost grows', '| case | who | µs of CPU | bare socket, µs | × |', rows);
 }
 
 function table({ case: { name, title }, figures }: Result): string[] {
