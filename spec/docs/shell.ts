@@ -75,7 +75,7 @@ export interface Curl {
   readonly head: boolean;
 }
 
-const WITH_VALUE = /^(?:-X|--request|-H|--header|-d|--data|--data-raw|--json|-u|--user)$/;
+const WITH_VALUE = /^(?:-X|--request|-H|--header|-d|--data|--data-raw|--data-binary|--json|-u|--user)$/;
 const WITHOUT = /^-(?:N|s|i|S|f|I|-no-buffer|-silent|-include|-head)+$/;
 
 /** Reads the words of a `curl`. Throws for an option that is not known here. */
