@@ -8,10 +8,13 @@ import { pathToFileURL } from 'node:url';
 import { format, inspect } from 'node:util';
 import { HASTE } from './patience.js';
 
-/** Runs a file as the block of that number; a page that begins ends the one before it. */
-export type Order = { readonly begin: true } | { readonly run: string; readonly block: number };
+/** Begins a page, which ends the one before it; runs a file as the block of that number; or just answers, by a number. */
+export type Order =
+  | { readonly begin: true }
+  | { readonly run: string; readonly block: number }
+  | { readonly answer: number };
 
-/** What a block came to, what it prints, and what goes wrong behind it. */
+/** That it is done, and what it came to, what it prints, and what goes wrong behind it. */
 export type Report =
   | { readonly done: number; readonly error: string | undefined; readonly ports: Record<string, number> }
   | { readonly block: number; readonly printed: string }
@@ -109,10 +112,14 @@ async function run(path: string, block: number): Promise<void> {
   } catch (thrown) {
     error = inspect(thrown);
   }
+  await answer(block, error);
+}
+
+async function answer(done: number, error?: string): Promise<void> {
   // For what rejects where nobody awaits it.
   for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
   const ports = Object.fromEntries(Array.from(servers, ([port, server]) => [port, portOf(server)]));
-  tell({ done: block, error, ports });
+  tell({ done, error, ports });
 }
 
 process.on('uncaughtException', (error) => tell({ fault: inspect(error) }));
@@ -121,6 +128,7 @@ process.on('warning', (warning) => tell({ fault: inspect(warning) }));
 process.on('disconnect', () => process.exit());
 process.on('message', (order: Order) => {
   if ('begin' in order) begin();
-  else void run(order.run, order.block);
+  else if ('run' in order) void run(order.run, order.block);
+  else void answer(order.answer);
 });
 Object.assign(globalThis, { surroundings });

@@ -73,7 +73,7 @@ export class Workshop {
     return this.#sandbox;
   }
 
-  /** Runs a block of a server. Resolves when its last line has been evaluated, and what it serves can be reached. */
+  /** Runs a block of a server. Resolves when its last line has been evaluated, and what it serves can be reached; rejects with what it threw. */
   async run(block: Block, replace: Readonly<Record<string, string>> = {}): Promise<Running> {
     const number = ++this.#runs;
     const path = join(this.#folder, 'run', `${number}-${nameOf(block)}`);
@@ -117,8 +117,6 @@ export class Workshop {
 
 /** A block that runs. */
 export interface Running {
-  /** What it threw. */
-  readonly error: string | undefined;
   /** Where what listens on a port can be reached. */
   readonly ports: Readonly<Record<string, number>>;
   /** What it has printed. */
@@ -133,10 +131,11 @@ class Sandbox {
   readonly #process: ChildProcess;
   readonly #told = new EventEmitter().setMaxListeners(0);
   readonly #printed = new Map<number, string[]>();
+  #answers = 0;
   readonly #done = new Map<number, { error: string | undefined; ports: Record<string, number> }>();
 
   constructor(folder: string) {
-    this.#process = spawn(process.execPath, ['--import', 'tsx', SANDBOX], {
+    this.#process = spawn(process.execPath, ['--no-warnings', '--import', 'tsx', SANDBOX], {
       cwd: folder,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
@@ -161,6 +160,13 @@ class Sandbox {
     this.#order({ begin: true });
   }
 
+  /** Resolves when all has been told that has gone wrong so far. */
+  async settle(): Promise<void> {
+    const answer = --this.#answers;
+    this.#order({ answer });
+    await this.#until(() => this.#done.has(answer) || this.hasEnded);
+  }
+
   async run(path: string, block: number): Promise<Running> {
     const printed = this.#printedBy(block);
     this.#order({ run: path, block });
@@ -168,7 +174,8 @@ class Sandbox {
       throw new Error('It comes to no end.');
     const done = this.#done.get(block);
     if (done === undefined) throw new Error('It has ended the process.');
-    return { ...done, printed, until: (holds) => this.#until(holds) };
+    if (done.error !== undefined) throw new Error(done.error);
+    return { ports: done.ports, printed, until: (holds) => this.#until(holds) };
   }
 
   #until(holds: () => boolean): Promise<boolean> {
