@@ -1,13 +1,17 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect } from 'chai';
+import { createClient } from 'redis';
+import { redis as redisBackplane } from '../lib/backplanes/redis.js';
 import { CometError, comet } from '../lib/index.js';
 import { type Block, type Page, ROOT, readPage } from './docs/page.js';
 import { Expected } from './docs/print.js';
 import { check, commandsOf, curl, parseCurl } from './docs/shell.js';
 import { ELSEWHERE, NEARBY, Visitor } from './docs/visitor.js';
 import { type Running, Workshop } from './docs/workshop.js';
+import { healthy, listen } from './support/nodes.js';
 import { RedisServer } from './support/redis.js';
+import { hub } from './support/server.js';
 
 const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', ...markdownIn('docs')].map(
   readPage,
@@ -174,10 +178,13 @@ describe('The documentation', () => {
     }
   });
 
-  it('links to what is there', () => {
-    const anchorsOf = new Map(pages.map(({ name, anchors }) => [name, anchors]));
-    for (const name of [...markdownIn('bench')]) anchorsOf.set(name, readPage(name).anchors);
-    for (const { name, links } of [...pages, ...markdownIn('bench').map(readPage)]) {
+  it('links to what is there, and names files that are', () => {
+    const linking = [...pages, ...markdownIn('bench').map(readPage)];
+    const anchorsOf = new Map(linking.map(({ name, anchors }) => [name, anchors]));
+    for (const { name, text, links } of linking) {
+      for (const [, path = ''] of text.matchAll(/`((?:bench|demo|docs|lib|scripts|spec)\/[\w./-]*)`/g)) {
+        expect(existsSync(join(ROOT, path)), `${name}: there is no ${path}`).to.equal(true);
+      }
       for (const { to, line } of links.filter((each) => !/^[a-z]+:/.test(each.to))) {
         const [path = '', anchor] = to.split('#');
         const target = path === '' ? name : normalize(join(dirname(name), path));
@@ -216,5 +223,27 @@ describe('What the documentation lists', () => {
   it('are all events of a hub', () => {
     const paragraph = /^`on\(\)` tells of .*?\n\n/ms.exec(readme)?.[0] ?? '';
     expectToTell(paragraph, () => comet().on('nonsense' as 'join', () => {}));
+  });
+
+  it('are all that a user of Redis must be allowed', async () => {
+    const acl = readPage('docs/cluster.md').blocks.find(({ code }) => code.startsWith('ACL SETUSER'))!;
+    const redis = await RedisServer.start();
+    await redis.command(...acl.code.trim().split(/\s+/));
+    const url = redis.url.replace('//', '//comet:secret@');
+    const make = () => hub({ backplane: redisBackplane({ client: createClient({ url }) }) });
+    const [one, other] = [await make(), await make()];
+    await Promise.all([one, other].map(({ push }) => healthy(push)));
+
+    const news = one.push.channels.open('news', { log: { frames: 1 } });
+    const client = await listen(other.server.url, 'news');
+    for (const data of ['a', 'b', 'c']) expect((await news.send(data)).delivered, data).to.equal(1);
+    expect((await news.countListeners()).listeners).to.equal(1);
+    await redis.cutConnections();
+    expect((await news.send('d')).delivered).to.equal(1);
+    news.end();
+    await client.ended();
+    expect(client.messages).to.deep.equal(['a', 'b', 'c', 'd']);
+    await other.push.close();
+    expect((await one.push.health()).reason).to.equal(null);
   });
 });
