@@ -83,7 +83,7 @@ const single: Deliveries = {
   warmup: 60,
   turns: 60,
 };
-const burst: Deliveries = { ...single, burst: 16, warmup: 30, turns: 30 };
+const burst: Deliveries = { ...single, burst: 16, warmup: 15, turns: 15 };
 const connects: Opened = { measure: 'connects', streams: 4000, warmup: 8000, window: 32 };
 
 export const cases: readonly Case[] = [
