@@ -1,12 +1,22 @@
 import type { ListenerCount } from './answers.js';
-import { ChannelEndedError, CometError, InvalidDataError, InvalidOptionError } from './errors.js';
+import {
+  ChannelEndedError,
+  CometError,
+  HubClosedError,
+  InvalidDataError,
+  InvalidOptionError,
+  InvalidSourceError,
+} from './errors.js';
+import type { Events } from './events.js';
 import { type Backlog, backlogOf, Feed } from './feed.js';
 import type { Member } from './follower.js';
 import { checkEventName, checkSize, encodeBody } from './frame.js';
-import { type ChannelSettings, checkFlag, checkKnown, type Settings } from './options.js';
+import { type ChannelSettings, checkFlag, checkKnown, encodeText, type Settings } from './options.js';
 import { Deferred, type Outcome } from './outcome.js';
+import { Pipe, type Piped, type PipeOptions, pipeSettings } from './pipe.js';
 import type { Sequence } from './position.js';
-import type { Relay } from './relay.js';
+import type { Relay, WaitingWriter } from './relay.js';
+import { openSource, type Source } from './source.js';
 
 /** How an event is sent. */
 export interface SendOptions {
@@ -27,6 +37,7 @@ export interface Station {
   readonly settings: Settings;
   readonly sequence: Sequence;
   readonly relay: Relay;
+  readonly events: Events;
   /** A log holds frames, which grow old. */
   wrote(): void;
   /** The channel has ended: its name is free. */
@@ -47,6 +58,7 @@ export class Channel<Data = unknown> {
   readonly #encode: (data: Data) => unknown;
   readonly #member: Member;
   #ended = false;
+  #closed = false;
   #writes = 0;
   #lastWrite: number | undefined;
 
@@ -146,6 +158,40 @@ export class Channel<Data = unknown> {
   }
 
   /**
+   * Writes the items of a source, each as `write` does, at the pace of those who listen to it here: it waits while all of
+   * them are blocked, and while the backplane is away or the queue to it is full. Where nobody listens it goes on. It
+   * holds one item at the most.
+   *
+   * Resolves when the source has come to its end and the backplane has accepted every item; the channel is ended then,
+   * but for `end: false`. Resolves as not `complete` where the channel ends first, or the hub closes. Rejects with the error
+   * of the source, with what `write` throws for an item, with the reason of `signal`, and with a BackplaneError for an item
+   * that the backplane refused; the channel stays open. However it settles, the source is at its end or has been stopped:
+   * an iterator by its `return()`, a Readable by `destroy()`, a ReadableStream by `cancel()`.
+   *
+   * Rejects at once with an InvalidOptionError, InvalidEventNameError, InvalidSourceError, ChannelEndedError or
+   * HubClosedError.
+   */
+  async pipe<Item extends Data>(source: Source<Item>, options: PipeOptions<Item> = {}): Promise<Piped> {
+    const settings = pipeSettings(options);
+    const { sequence, relay, events } = this.#station;
+    const pipe = new Pipe(openSource(source), settings, {
+      feed: this.#member.feed,
+      sequence,
+      relay,
+      write: (item, event, writer) => {
+        if (this.#encode === encodeText) refuseBytes(item);
+        return this.#append(item, event, undefined, false, writer);
+      },
+      end: () => this.end(),
+      fail: (error) => events.fail(error),
+    });
+    if (this.#ended) pipe.fail(new ChannelEndedError(this.id));
+    else if (this.#closed) pipe.fail(new HubClosedError());
+    else pipe.start();
+    return pipe.piped;
+  }
+
+  /**
    * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
    * other channel is ended. Its name is free at once, and a write on it throws.
    */
@@ -155,16 +201,34 @@ export class Channel<Data = unknown> {
     this.#station.relay.end(this.#member);
   }
 
+  /** @internal The hub closes: nothing is piped any more. */
+  close(): void {
+    this.#closed = true;
+    this.#stopPipes();
+  }
+
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#station.ended(this);
+    this.#stopPipes();
   }
 
-  #append(data: Data, event: string | undefined, outcome: WriteOptions['outcome'], perNode: boolean): void {
+  #stopPipes(): void {
+    for (const writer of this.#member.feed.writers) writer.stop();
+  }
+
+  /** Returns how long the event is, but for its number: in units of UTF-16, which are bytes mostly. */
+  #append(
+    data: Data,
+    event: string | undefined,
+    outcome: WriteOptions['outcome'],
+    perNode: boolean,
+    writer?: WaitingWriter,
+  ): number {
     if (event !== undefined) checkEventName(event);
     checkFlag(perNode, 'perNode');
-    this.#appendText(this.#encoded(data), event, outcome, perNode);
+    return this.#appendText(this.#encoded(data), event, outcome, perNode, writer);
   }
 
   #appendText(
@@ -172,7 +236,8 @@ export class Channel<Data = unknown> {
     event: string | undefined,
     outcome: WriteOptions['outcome'],
     perNode: boolean,
-  ): void {
+    writer?: WaitingWriter,
+  ): number {
     const { sequence, settings, relay } = this.#station;
     // After the encoder, which is code of the user's and may have done anything, even ended this channel.
     if (this.#ended) throw new ChannelEndedError(this.id);
@@ -182,8 +247,9 @@ export class Channel<Data = unknown> {
 
     this.#writes += 1;
     this.#lastWrite = Date.now();
-    relay.write({ member: this.#member, body, event, outcome, perNode });
+    relay.write({ member: this.#member, body, event, outcome, perNode, writer });
     this.#station.wrote();
+    return body.length + this.#member.label.length;
   }
 
   #encoded(data: Data): string {
@@ -202,6 +268,14 @@ export class Channel<Data = unknown> {
       `The data was encoded as ${typeof text}, not a string: write what JSON can say, or give the channel an encode.`,
     );
   }
+}
+
+// As JSON they would be a list of numbers, and cut anywhere they are no text.
+function refuseBytes(item: unknown): void {
+  if (!ArrayBuffer.isView(item) && !(item instanceof ArrayBuffer)) return;
+  throw new InvalidSourceError(
+    'The source gives bytes: have it give text, by setEncoding() or a TextDecoderStream, or give the channel an encode.',
+  );
 }
 
 /** A channel at one moment. */

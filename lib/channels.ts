@@ -27,10 +27,11 @@ export class Channels implements Iterable<Channel> {
   #closed = false;
 
   /** @internal There is one for each hub: `push.channels`. */
-  constructor(hub: Omit<Station, 'ended' | 'left'>, events: Events) {
+  constructor(hub: Omit<Station, 'events' | 'ended' | 'left'>, events: Events) {
     this.#events = events;
     this.#station = {
       ...hub,
+      events,
       wrote: () => hub.wrote(),
       ended: (channel) => this.#ended(channel),
       left: (channel) => this.#left(channel),
@@ -97,9 +98,10 @@ export class Channels implements Iterable<Channel> {
     return this.#channels.values() as IterableIterator<Channel>;
   }
 
-  /** @internal No channel is made any more. */
+  /** @internal No channel is made any more, and nothing is piped. */
   close(): void {
     this.#closed = true;
+    for (const channel of this.#channels.values()) channel.close();
   }
 
   #make<Data>(name: string, own: ChannelSettings): Channel<Data> {

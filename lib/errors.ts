@@ -85,6 +85,11 @@ export class InvalidEventNameError extends CometError {
   readonly code = 'INVALID_EVENT_NAME';
 }
 
+/** What was to be piped gives no items, or is bytes where the channel has no `encode` for them. */
+export class InvalidSourceError extends CometError {
+  readonly code = 'INVALID_SOURCE';
+}
+
 /** One encoded event is larger than `maxFrame`. */
 export class FrameTooLargeError extends CometError {
   readonly code = 'FRAME_TOO_LARGE';

@@ -15,6 +15,14 @@ export interface Reader {
   gap(chanIds: ReadonlySet<string>): () => void;
 }
 
+/** Who writes no faster than a feed is read. */
+export interface Writer {
+  /** Some of those who read may stand elsewhere: they were given what is new, have drained, came or left. */
+  moved(): void;
+  /** Nothing more is to be written. */
+  stop(): void;
+}
+
 let serial = 0;
 
 /** One channel, seen from below: its log, who reads it, and which of its writes await their outcome. */
@@ -32,9 +40,13 @@ export class Feed {
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
 
+  /** Those who want to know how it is read. */
+  readonly writers = new Set<Writer>();
+
   // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
   readonly #open = new Set<Tally>();
-  readonly #laggards = new Set<Reader>();
+  // Those who are blocked, and since when, in milliseconds of `performance.now()`; those who are so for the longest first.
+  readonly #laggards = new Map<Reader, number>();
   // No laggard stands below it, so that a log that lets go less has nobody to tell.
   #slowest = Infinity;
 
@@ -87,20 +99,49 @@ export class Feed {
 
   /** A reader is blocked: it has to be told when the log lets go what it has yet to read. */
   lagging(reader: Reader): void {
-    this.#laggards.add(reader);
+    // Only a writer that waits asks since when, and a look at the clock costs something.
+    this.#laggards.set(reader, this.writers.size > 0 ? performance.now() : 0);
     this.#slowest = Math.min(this.#slowest, reader.standing(this));
   }
 
   /** A reader is no longer blocked, or gone. */
   caughtUp(reader: Reader): void {
     this.#laggards.delete(reader);
+    this.moved();
+  }
+
+  /** Whether there are readers, and all of them are blocked. */
+  get isBlocked(): boolean {
+    return this.listeners > 0 && this.#laggards.size >= this.listeners;
+  }
+
+  /**
+   * Whether some who are blocked would be overrun by so many more frames, of so many bytes: since when the first of them
+   * is, who was not yet blocked at `after`.
+   */
+  straggling(frames: number, bytes: number, after: number): number | undefined {
+    const floor = this.log.floorAfter(frames, bytes);
+    if (floor <= this.#slowest) return undefined;
+    let slowest = Infinity;
+    for (const [reader, since] of this.#laggards) {
+      const standing = reader.standing(this);
+      if (standing < floor && since > after) return since;
+      slowest = Math.min(slowest, standing);
+    }
+    this.#slowest = slowest;
+    return undefined;
+  }
+
+  /** Tells the writers. */
+  moved(): void {
+    for (const writer of this.writers) writer.moved();
   }
 
   /** Tells the laggards that the log has left behind. */
   overrun(): void {
     if (this.log.floor <= this.#slowest) return;
     this.#slowest = Infinity;
-    for (const reader of this.#laggards) {
+    for (const reader of this.#laggards.keys()) {
       if (reader.standing(this) < this.log.floor) reader.overrun(this);
       if (this.#laggards.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
     }
@@ -108,7 +149,7 @@ export class Feed {
 
   /** Adds, for each blocked reader, the retained frames that wait for it. */
   addWaiting(waiting: Map<Reader, number>): void {
-    for (const reader of this.#laggards) {
+    for (const reader of this.#laggards.keys()) {
       const frames = this.log.sizeAfter(reader.standing(this));
       if (frames > 0) waiting.set(reader, (waiting.get(reader) ?? 0) + frames);
     }
@@ -193,13 +234,19 @@ export class Groups {
       for (const feed of sorted) feed.groups.add(group);
     }
     group.readers.add(reader);
-    for (const feed of sorted) feed.listeners += 1;
+    for (const feed of sorted) {
+      feed.listeners += 1;
+      feed.moved();
+    }
     return group;
   }
 
   leave(reader: Reader, group: Group): void {
     if (!group.readers.delete(reader)) return;
-    for (const feed of group.feeds) feed.listeners -= 1;
+    for (const feed of group.feeds) {
+      feed.listeners -= 1;
+      feed.moved();
+    }
     if (group.readers.size > 0) return;
     this.#groups.delete(group.key);
     for (const feed of group.feeds) feed.groups.delete(group);

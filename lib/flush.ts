@@ -57,6 +57,7 @@ export class Flush implements Iterator<void> {
     log.begin(floor);
     feed.flushed = floor;
     feed.overrun();
+    feed.moved();
   }
 
   #mark(feed: Feed): void {
@@ -124,7 +125,10 @@ export class Flush implements Iterator<void> {
         this.delivered += delivered * batch.size;
         for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
       }
-      for (const feed of feeds) feed.flushed = head;
+      for (const feed of feeds) {
+        feed.flushed = head;
+        feed.moved();
+      }
     }
   }
 }

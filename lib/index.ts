@@ -22,6 +22,7 @@ export {
   InvalidDataError,
   InvalidEventNameError,
   InvalidOptionError,
+  InvalidSourceError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from './errors.js';
@@ -39,6 +40,8 @@ export type {
   QueueOptions,
 } from './options.js';
 export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
+export type { Piped, PipeOptions } from './pipe.js';
 export type { BackplaneSnapshot, Health } from './relay.js';
 export type { Handler, Next as CometNext } from './reply.js';
+export type { ReadableStreamLike, Source } from './source.js';
 export type { Request as CometRequest, Response as CometResponse } from './stream.js';

@@ -3,7 +3,7 @@ import type { ChannelSettings } from './options.js';
 
 /** The frames that a channel retains, oldest first. */
 export class Log {
-  readonly #limits: ChannelSettings['log'];
+  readonly limits: ChannelSettings['log'];
   #frames: (Frame | undefined)[] = [];
   #oldest = 0;
   #bytes = 0;
@@ -11,7 +11,7 @@ export class Log {
 
   /** @param floor the `seq` that the hub's sequence stood at when the channel was made */
   constructor(limits: ChannelSettings['log'], floor: number) {
-    this.#limits = limits;
+    this.limits = limits;
     this.#floor = floor;
   }
 
@@ -48,7 +48,7 @@ export class Log {
 
   /** Whether the oldest frame is past a bound. The newest is never past those of number and bytes. */
   isOver(now: number): boolean {
-    const { frames, bytes, age } = this.#limits;
+    const { frames, bytes, age } = this.limits;
     const { oldest, size } = this;
     if (oldest === undefined) return false;
     return (size > 1 && (size > frames || this.#bytes > bytes)) || (age !== null && now - oldest.at > age);
@@ -79,6 +79,21 @@ export class Log {
     for (let index = this.#indexAfter(seq); index < this.#frames.length; index += 1) {
       yield this.#frames[index] as Frame;
     }
+  }
+
+  /** Where the floor will stand when so many more frames, of so many bytes together, have been appended. */
+  floorAfter(frames: number, bytes: number): number {
+    let size = this.size + frames;
+    let retained = this.#bytes + bytes;
+    let floor = this.#floor;
+    for (let index = this.#oldest; size > this.limits.frames || retained > this.limits.bytes; index += 1) {
+      const frame = this.#frames[index];
+      if (frame === undefined) break;
+      size -= 1;
+      retained -= frame.bytes.length;
+      floor = frame.seq;
+    }
+    return floor;
   }
 
   /** Frames retained after `seq`. */

@@ -199,6 +199,7 @@ const callable =
 
 const count = (unit: string): Check<number> => number(1, Number.MAX_SAFE_INTEGER, unit);
 const milliseconds = number(1, LONGEST_MS, 'milliseconds');
+const wait = number(0, LONGEST_MS, 'milliseconds');
 
 const lag: Check<Lag> = (value, name) => {
   if (value !== 'close' && value !== 'latest') refuse(name, value, "'close' or 'latest'");
@@ -223,12 +224,7 @@ const retention: Check<ChannelSettings['log']> = (value, name, inherited) =>
   );
 
 const queue: Check<Settings['queue']> = (value, name, inherited) =>
-  settle(
-    value,
-    { writes: count('writes'), bytes: count('bytes'), wait: number(0, LONGEST_MS, 'milliseconds') },
-    inherited,
-    `${name}.`,
-  );
+  settle(value, { writes: count('writes'), bytes: count('bytes'), wait }, inherited, `${name}.`);
 
 const idempotency: Check<PublisherSettings['idempotency']> = (value, name, inherited) =>
   settle(value, { keys: count('keys'), age: milliseconds }, inherited, `${name}.`);
@@ -282,12 +278,14 @@ const publisherChecks: Checks<PublisherSettings> = {
   client: callable(),
   idempotency,
 };
+/** How data is encoded where nobody says how. */
+export const encodeText: Encode = (data: unknown) => (typeof data === 'string' ? data : JSON.stringify(data));
 
 const defaults: Settings = {
   log: { frames: 1000, bytes: MiB, age: 5 * 60_000 },
   lag: 'close',
   rewind: 0,
-  encode: (data: unknown) => (typeof data === 'string' ? data : JSON.stringify(data)),
+  encode: encodeText,
   maxVirtualChannels: null,
   authorize: () => true,
   heartbeat: 15_000,
@@ -364,6 +362,14 @@ export function checkDuration(value: unknown, name: string): number {
 export function checkFlag(value: unknown, name: string): boolean {
   if (typeof value !== 'boolean') refuse(name, value, 'true or false');
   return value as boolean;
+}
+
+/**
+ * Checks a time in milliseconds that may be none.
+ * @throws InvalidOptionError
+ */
+export function checkWait(value: unknown, name: string): number {
+  return wait(value, name, 0);
 }
 
 /**

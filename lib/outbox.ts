@@ -6,6 +6,8 @@ import type { Sequence } from './position.js';
 /** A write on its way to the backplane. */
 export interface Letter {
   readonly append: Pick<Append, 'chanId' | 'body' | 'bounds' | 'number' | 'asks' | 'made'>;
+  /** Its writer waits until it is accepted, and writes only where there is room: it waits for as long as it takes. */
+  readonly waits: boolean;
   /** It was accepted. */
   accepted(appended: Appended): void;
   /** It was given up. It may have been accepted, where that is not known. */
@@ -30,6 +32,8 @@ export class Outbox {
   readonly #sequence: Sequence;
   readonly #limits: Settings['queue'];
   readonly #deadline: number;
+  // Milliseconds for which the backplane surely knows what it took from this node.
+  readonly #memory: number;
   // By number, which is their order.
   readonly #letters = new Map<number, Posted>();
   #writes = 0;
@@ -41,12 +45,15 @@ export class Outbox {
   #isClosed = false;
   // One was refused its place: the rest is sent again, once no answer is under way.
   #disordered = false;
+  // Those who wait for room.
+  readonly #waiting = new Set<() => void>();
 
   constructor(link: Link, sequence: Sequence, { queue, deadline }: Settings) {
     this.#link = link;
     this.#sequence = sequence;
     this.#limits = queue;
     this.#deadline = deadline;
+    this.#memory = link.keep - link.lease;
   }
 
   /** Events in it. */
@@ -63,13 +70,29 @@ export class Outbox {
     if (!this.isEmpty) await new Promise<void>((resolve) => this.#emptied.push(resolve));
   }
 
+  /** Whether one who waits for room may post. */
+  get hasRoom(): boolean {
+    const { writes, bytes } = this.#limits;
+    return this.#open && this.#writes < writes && this.#bytes < bytes;
+  }
+
+  /** Calls `told` once there is room, or none will ever be. */
+  awaitRoom(told: () => void): void {
+    this.#waiting.add(told);
+  }
+
+  /** Does not call it any more. */
+  leave(told: () => void): void {
+    this.#waiting.delete(told);
+  }
+
   post(letter: Letter): void {
     const { body, number } = letter.append;
     const bytes = body === null ? 0 : Buffer.byteLength(body);
     const { writes, bytes: most, wait } = this.#limits;
     const isFull = this.#writes >= writes || this.#bytes + bytes > most || (wait === 0 && !this.#open);
     // That a channel is made, or ends, is never refused: its listeners would hope for it for ever.
-    if (this.#isClosed || (isFull && body !== null)) {
+    if (this.#isClosed || (isFull && body !== null && !letter.waits)) {
       letter.refused('never', this.#isClosed ? closed() : new Error('The queue of the backplane is full.'));
       return;
     }
@@ -86,6 +109,7 @@ export class Outbox {
   resume(): void {
     this.#open = true;
     this.#sendAll();
+    this.#tellRoom();
   }
 
   pause(): void {
@@ -96,9 +120,12 @@ export class Outbox {
   expire(now: number): void {
     const { wait } = this.#limits;
     for (const posted of this.#letters.values()) {
+      const { append, waits } = posted.letter;
       // What is under way is not called back: it has the time that any answer has.
-      const patience = posted.sentIn === undefined ? wait : Math.max(wait, this.#deadline);
-      if (posted.letter.append.body === null || now - posted.at < patience) continue;
+      let patience = posted.sentIn === undefined ? wait : Math.max(wait, this.#deadline);
+      // A backplane that has forgotten what it took from this node would take it twice.
+      if (waits) patience = posted.sentIn === undefined ? Infinity : Math.max(patience, this.#memory);
+      if (append.body === null || now - posted.at < patience) continue;
       this.#giveUp(posted, new Error('The backplane did not answer.'));
     }
   }
@@ -107,6 +134,7 @@ export class Outbox {
   close(): void {
     this.#isClosed = true;
     for (const posted of this.#letters.values()) this.#giveUp(posted, closed());
+    this.#tellRoom();
   }
 
   #sendAll(): void {
@@ -116,8 +144,12 @@ export class Outbox {
       // Accepted in an epoch that is over it may have been delivered: in this one it would be delivered twice.
       const isOver = posted.sentIn !== undefined && posted.sentIn !== this.#sequence.epoch;
       if (isOver && posted.letter.append.body !== null) {
-        this.#giveUp(posted, new Error('The backplane has lost its data.'));
-        continue;
+        if (!posted.letter.waits) {
+          this.#giveUp(posted, new Error('The backplane has lost its data.'));
+          continue;
+        }
+        // Whose writer waits is to lose nothing. Every stream of that epoch was told of a gap: to none it is a second time.
+        posted.sentIn = undefined;
       }
       this.#send(posted, after);
       after = posted.letter.append.number;
@@ -165,7 +197,18 @@ export class Outbox {
     this.#bytes -= posted.bytes;
     if (posted.letter.append.body !== null) this.#writes -= 1;
     if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
+    if (this.#waiting.size > 0) this.#tellRoom();
     return true;
+  }
+
+  /** Not at the first place that is free: each who waits would be woken for each write that is accepted. */
+  #tellRoom(): void {
+    const { writes, bytes } = this.#limits;
+    const isHalfEmpty = this.#open && this.#writes <= writes / 2 && this.#bytes <= bytes / 2;
+    if (!isHalfEmpty && !this.#isClosed) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const told of waiting) told();
   }
 }
 

@@ -27,6 +27,16 @@ export interface Write {
   readonly event: string | undefined;
   readonly outcome: Pick<Deferred<Outcome>, 'resolve'> | undefined;
   readonly perNode: boolean;
+  /** Its writer, where that waits until it is accepted: it is not given up meanwhile. */
+  readonly writer?: WaitingWriter | undefined;
+}
+
+/** Who writes only where there is room, and waits until what was written is accepted. */
+export interface WaitingWriter {
+  /** One write more of it has this place in the order. */
+  accepted(at: Position): void;
+  /** One has none, as `on('drop')` tells. */
+  refused(happened: 'never' | 'unknown', cause: unknown): void;
 }
 
 /** What `push.health()` says. */
@@ -127,7 +137,7 @@ export class Relay implements Node {
     // Behind the end of another one of its name, and before all that is written on it.
     this.#making.add(member);
     const made = () => this.#making.delete(member);
-    this.#append(member, null, ++this.#writes, false, { accepted: made, refused: made }, terms);
+    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: made, refused: made }, terms);
   }
 
   /** A channel is no longer known here. */
@@ -153,7 +163,7 @@ export class Relay implements Node {
   }
 
   /** Appends an event; it comes back as an entry. */
-  write({ member, body, event, outcome, perNode }: Write): void {
+  write({ member, body, event, outcome, perNode, writer }: Write): void {
     const { events, sequence } = this.#station;
     const { listeners } = member.feed;
     this.written += 1;
@@ -173,11 +183,13 @@ export class Relay implements Node {
       this.#answers.await(number, poll);
     }
     this.#append(member, body, number, outcome !== undefined, {
+      waits: writer !== undefined,
       accepted: ({ seq, nodes }) => {
         if (outcome !== undefined) {
           place = { epoch: sequence.epoch, seq };
           this.#answers.expect(number, nodes);
         }
+        writer?.accepted({ epoch: sequence.epoch, seq });
         if (!events.has('write')) return;
         const at = { epoch: sequence.epoch, seq };
         const bytes = sizeOf(body, at, member.label);
@@ -185,6 +197,7 @@ export class Relay implements Node {
         events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
       },
       refused: (happened, cause) => {
+        writer?.refused(happened, cause);
         if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
         this.#answers.giveUp(number, happened, member.feed.listeners);
       },
@@ -195,7 +208,22 @@ export class Relay implements Node {
   end(member: Member): void {
     // Refused, it has ended on another node before.
     const ended = () => this.#follower.settled(member);
-    this.#append(member, null, ++this.#writes, false, { accepted: ended, refused: ended });
+    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: ended, refused: ended });
+  }
+
+  /** Whether one who waits for room may write: not while the backplane is away, nor while the queue to it is full. */
+  get hasRoom(): boolean {
+    return this.#outbox?.hasRoom ?? true;
+  }
+
+  /** Calls `told` once there is room, or none will ever be. */
+  awaitRoom(told: () => void): void {
+    this.#outbox?.awaitRoom(told);
+  }
+
+  /** Does not call it any more. */
+  leave(told: () => void): void {
+    this.#outbox?.leave(told);
   }
 
   /** Listeners on all nodes. Rejects with a BackplaneError or a HubClosedError. */
@@ -289,7 +317,7 @@ export class Relay implements Node {
     body: string | null,
     number: number,
     asks: boolean,
-    told: Pick<Letter, 'accepted' | 'refused'>,
+    told: Pick<Letter, 'waits' | 'accepted' | 'refused'>,
     made?: Terms,
   ): void {
     const chanId = id;

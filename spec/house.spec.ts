@@ -12,9 +12,9 @@ const ROOMS = [
   'backplane-suite/channels backplane-suite/hubs backplane-suite/stage backplane-suite/station',
   'backplane-suite/player backplane-suite/watch',
   'metrics index comet admin publisher registration target sweep lookout roster authorization idempotency body',
-  'same-origin reply locate channels channel relay follower answers poll outbox',
+  'same-origin reply locate channels channel pipe relay follower answers poll outbox',
   'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
-  'flush slices feed log frame payload events outcome options backplane position jitter errors',
+  'source flush slices feed log frame payload events outcome options backplane position jitter errors',
 ].flatMap((line) => line.split(' '));
 
 interface Import {

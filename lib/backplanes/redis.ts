@@ -16,7 +16,7 @@ import type {
   Snapshot,
   Terms,
 } from '../backplane.js';
-import { BackplaneError, InvalidOptionError } from '../errors.js';
+import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../errors.js';
 import { shortened } from '../jitter.js';
 import { checkDuration, checkKnown } from '../options.js';
 import { freshEpoch } from '../position.js';
@@ -161,7 +161,10 @@ class RedisLink implements RemoteLink {
       ],
     );
     if (verdict === 'ok') return { seq: Number(seq), nodes: pairs(nodes) };
-    if (verdict === 'ended') throw new BackplaneError('The channel has ended on another node.', 'never');
+    if (verdict === 'ended') {
+      const cause = new ChannelEndedError(chanId);
+      throw new BackplaneError('The channel has ended on another node.', 'never', { cause });
+    }
     if (verdict === 'epoch') throw this.#outdated();
     // Its greeting came before that of a connection which was given up: it has to greet anew.
     if (verdict === 'past') this.reset(new Error('Redis takes it for a connection that was given up.'));

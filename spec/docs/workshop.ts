@@ -105,7 +105,7 @@ export class Workshop {
     for (const line of output.split('\n').filter((each) => each !== '')) {
       const [, file, at, message] = /^(\S+?)\((\d+),\d+\): (.*)$/.exec(line) ?? [];
       if (file !== undefined) block = this.#blocks.get(file);
-      if (block === undefined) throw new Error(`tsc: ${output}`);
+      if (block === undefined) throw new Error(`Not even the package compiles: ${line}`);
       // JavaScript can't say what a parameter is.
       if (block.language === 'js' && /error TS70\d\d/.test(message ?? '')) continue;
       const complaint = file === undefined ? line : `${block.page}:${at}: ${message}`;
