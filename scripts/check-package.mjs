@@ -22,7 +22,7 @@ run('attw', join(folder, filename), '--profile', 'node16');
 console.log(`${filename}: ${files.length} files, all needed; nothing found by publint and attw`);
 
 function checkFiles(packed) {
-  const { exports } = JSON.parse(readFileSync('package.json', 'utf8'));
+  const { version, exports } = JSON.parse(readFileSync('package.json', 'utf8'));
   const needed = [
     ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE'],
     // It says that what lies beside it is CommonJS.
@@ -38,6 +38,9 @@ function checkFiles(packed) {
     ...packed
       .filter((file) => /^\/\/# sourceMappingURL=/m.test(readFileSync(file, 'utf8')))
       .map((file) => `${file} names a source map`),
+    ...(readFileSync('CHANGELOG.md', 'utf8').includes(`\n## ${version} - `)
+      ? []
+      : [`CHANGELOG.md has no section of ${version}`]),
   ];
   if (faults.length === 0) return;
   console.error(faults.join('\n'));
