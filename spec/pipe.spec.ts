@@ -15,7 +15,6 @@ import {
   InvalidOptionError,
   InvalidSourceError,
   type LeaveReason,
-  type Piped,
   type Source,
 } from '../lib/index.js';
 import { EventClient, RawClient, told } from './support/client.js';
@@ -151,6 +150,22 @@ class Counter {
 /** Resolves when a client has read all that it was sent. */
 async function finished({ socket }: RawClient): Promise<void> {
   if (!socket.readableEnded) await once(socket, 'end');
+}
+
+/** Has one client read for a while, then the next one, until the promise settles: mostly all but one are blocked. */
+async function inTurns(clients: readonly RawClient[], settles: Promise<unknown>): Promise<void> {
+  let isOver = false;
+  void settles.finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    for (const client of clients) {
+      client.read();
+      await turns(20);
+      client.stall();
+    }
+  }
+  for (const client of clients) client.read();
 }
 
 interface Stage {
@@ -617,19 +632,7 @@ describe('pipe()', () => {
       const items = new Items(8000, (index) => `item ${index} ${'.'.repeat(2000)}`);
       const piped = news.pipe(items, { patience: 20_000 });
       await waits(push, items);
-      let isOver = false;
-      void piped.then(() => {
-        isOver = true;
-      });
-      // One reads for a while, then the next one: so that mostly all but one are blocked.
-      while (!isOver) {
-        for (const client of clients) {
-          client.read();
-          await turns(20);
-          client.stall();
-        }
-      }
-      for (const client of clients) client.read();
+      await inTurns(clients, piped);
       expect(await piped).to.deep.equal({ items: 8000, complete: true });
       for (const client of clients) await finished(client);
       expect(counters.map(({ count, misplaced }) => [count, misplaced])).to.deep.equal(
@@ -651,6 +654,7 @@ describe('pipe()', () => {
     });
 
     it('shares the log among several sources', async () => {
+<<<<<<< ours
       const { push, news, stalled } = await stage({ log: { frames: 40 } });
       const client = await stalled();
       const sources = Array.from({ length: 12 }, (_, index) => {
@@ -668,7 +672,27 @@ describe('pipe()', () => {
       for (let index = 0; index < 12; index += 1) {
         const own = heard.filter(([source]) => source === index);
         expect(own.map(([, item]) => item)).to.deep.equal(Array.from({ length: 400 }, (_, item) => item));
+=======
+      const { push, news, left, stalled } = await stage({ log: { frames: 64 } });
+      const clients = [await stalled(), await stalled()];
+      const sources = Array.from({ length: 12 }, (_, index) => {
+        return new Items(400, (item) => `${index} ${item} ${'.'.repeat(4000)}`);
+      });
+      const piped = Promise.all(sources.map((each) => news.pipe(each, { end: false, patience: 20_000 })));
+      await waits(push, sources[0]!);
+      await inTurns(clients, piped);
+      expect(await piped).to.deep.equal(Array(12).fill({ items: 400, complete: true }));
+      news.end();
+      for (const client of clients) {
+        await finished(client);
+        const heard = Array.from(client.text.matchAll(/^data: (\d+) (\d+)/gm), ([, ...numbers]) => numbers);
+        for (const index of sources.keys()) {
+          const own = heard.filter(([source]) => source === String(index)).map(([, item]) => Number(item));
+          expect(own).to.deep.equal([...Array(400).keys()]);
+        }
+>>>>>>> theirs
       }
+      expect(left).to.deep.equal(['ended', 'ended']);
     });
   });
 });

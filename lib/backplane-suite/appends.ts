@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import { BackplaneError } from '../errors.js';
+import { BackplaneError, ChannelEndedError } from '../errors.js';
 import type { Player } from './player.js';
 import { any, remote, type Scene } from './stage.js';
 
@@ -108,8 +108,12 @@ export const appends: readonly Scene[] = [
     await ann.create('news');
     await bob.listen(['news']);
     await ann.append('news', null);
-    await ann.refused('never', 'news', '1', {});
-    await bob.refused('never', 'news', '2', { asks: true });
+    for (const refusal of [
+      await ann.refused('never', 'news', '1', {}),
+      await bob.refused('never', 'news', '2', { asks: true }),
+    ]) {
+      ok(refusal.cause instanceof ChannelEndedError, 'it must be said why: by a ChannelEndedError as the cause');
+    }
     await bob.make('news');
     await bob.append('news', '3');
     await ann.append('news', '4');

@@ -141,13 +141,14 @@ export class Player implements Node {
     chanId: string,
     body: string | null,
     how: Partial<Append>,
-  ): Promise<void> {
+  ): Promise<BackplaneError> {
     const error = await this.append(chanId, body, how).then(
       ({ seq }) => new Error(`it was appended as ${seq}`),
       (cause: unknown) => cause,
     );
     ok(error instanceof BackplaneError, `an append must be refused by a BackplaneError, and not: ${error}`);
     equal(error.happened, happened);
+    return error;
   }
 
   /** Looks at the order; resolves once the mark has come as well. */
