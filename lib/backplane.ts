@@ -13,12 +13,8 @@
  * one before it in its channel, so that a hole shows.
  *
  * WHAT FAILS, AND HOW. An append has happened once it resolves, and once only, also where it was tried again. Where it
-<<<<<<< ours
- * rejects, a BackplaneError says whether it may have happened. An engine that can't keep the order any more, since it has
-=======
- * rejects, a BackplaneError (errors.ts) says whether it may have happened; where the channel has ended, its cause is a
+ * rejects, a BackplaneError says whether it may have happened; where the channel has ended, its cause is a
  * ChannelEndedError. An engine that can't keep the order any more, since it has
->>>>>>> theirs
  * lost what it retained or may have, begins a new epoch: no position of the old one means anything then.
  *
  * @packageDocumentation

@@ -654,25 +654,6 @@ describe('pipe()', () => {
     });
 
     it('shares the log among several sources', async () => {
-<<<<<<< ours
-      const { push, news, stalled } = await stage({ log: { frames: 40 } });
-      const client = await stalled();
-      const sources = Array.from({ length: 12 }, (_, index) => {
-        return new Items(400, (item) => `${index} ${item} ${'.'.repeat(2000)}`);
-      });
-      const piped: Promise<Piped>[] = sources.map((source) => news.pipe(source, { end: false, patience: 0 }));
-      await waits(push, sources[0]!);
-      client.read();
-      for (const each of await Promise.all(piped)) expect(each).to.include({ items: 400 });
-      news.end();
-      await finished(client);
-      const heard = Array.from(client.text.matchAll(/^data: (\d+) (\d+)/gm), ([, ...numbers]) =>
-        numbers.map(Number),
-      );
-      for (let index = 0; index < 12; index += 1) {
-        const own = heard.filter(([source]) => source === index);
-        expect(own.map(([, item]) => item)).to.deep.equal(Array.from({ length: 400 }, (_, item) => item));
-=======
       const { push, news, left, stalled } = await stage({ log: { frames: 64 } });
       const clients = [await stalled(), await stalled()];
       const sources = Array.from({ length: 12 }, (_, index) => {
@@ -690,7 +671,6 @@ describe('pipe()', () => {
           const own = heard.filter(([source]) => source === String(index)).map(([, item]) => Number(item));
           expect(own).to.deep.equal([...Array(400).keys()]);
         }
->>>>>>> theirs
       }
       expect(left).to.deep.equal(['ended', 'ended']);
     });
