@@ -3,11 +3,18 @@ import { InvalidSourceError } from './errors.js';
 
 /** A web ReadableStream, as far as it is used: also one that can't be iterated, as in some browsers' types. */
 export interface ReadableStreamLike<Item> {
+  /** Whether something else reads it. */
   readonly locked: boolean;
-  getReader(): {
-    read(): Promise<{ done: boolean; value?: Item | undefined }>;
-    cancel(reason?: unknown): Promise<void>;
-  };
+  /** Begins to read it. */
+  getReader(): StreamReaderLike<Item>;
+}
+
+/** What reads a web ReadableStream, as far as it is used. */
+export interface StreamReaderLike<Item> {
+  /** The next chunk, or that there is none. */
+  read(): Promise<{ done: boolean; value?: Item | undefined }>;
+  /** Has the stream give nothing more. */
+  cancel(reason?: unknown): Promise<void>;
 }
 
 /**

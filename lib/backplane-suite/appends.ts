@@ -112,7 +112,10 @@ export const appends: readonly Scene[] = [
       await ann.refused('never', 'news', '1', {}),
       await bob.refused('never', 'news', '2', { asks: true }),
     ]) {
-      ok(refusal.cause instanceof ChannelEndedError, 'it must be said why: by a ChannelEndedError as the cause');
+      ok(
+        refusal.cause instanceof ChannelEndedError,
+        'it must be said why: by a ChannelEndedError as the cause',
+      );
     }
     await bob.make('news');
     await bob.append('news', '3');
