@@ -43,5 +43,5 @@ export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './
 export type { Piped, PipeOptions } from './pipe.js';
 export type { BackplaneSnapshot, Health } from './relay.js';
 export type { Handler, Next as CometNext } from './reply.js';
-export type { ReadableStreamLike, Source, StreamReaderLike } from './source.js';
+export type { ReadableStreamLike, Source, StreamChunkLike, StreamReaderLike } from './source.js';
 export type { Request as CometRequest, Response as CometResponse } from './stream.js';

@@ -11,10 +11,18 @@ export interface ReadableStreamLike<Item> {
 
 /** What reads a web ReadableStream, as far as it is used. */
 export interface StreamReaderLike<Item> {
-  /** The next chunk, or that there is none. */
-  read(): Promise<{ done: boolean; value?: Item | undefined }>;
+  /** The next chunk. */
+  read(): Promise<StreamChunkLike<Item>>;
   /** Has the stream give nothing more. */
   cancel(reason?: unknown): Promise<void>;
+}
+
+/** A chunk of a web ReadableStream, or its end. */
+export interface StreamChunkLike<Item> {
+  /** Whether there are no more. */
+  done: boolean;
+  /** The item, unless there are no more. */
+  value?: Item | undefined;
 }
 
 /**
