@@ -80,7 +80,8 @@ export interface CometEvents {
   /** The hub closes, for good. */
   close: Record<never, never>;
   /**
-   * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`.
+   * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`, a source that
+   * was stopped.
    * No stream is harmed by it. Where nobody listens, it is a warning of the process.
    */
   error: unknown;

@@ -40,9 +40,7 @@ export class Feed {
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
 
-  /** Those who want to know how it is read. */
-  readonly writers = new Set<Writer>();
-
+  readonly #writers = new Set<Writer>();
   // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
   readonly #open = new Set<Tally>();
   // Those who are blocked, and since when, in milliseconds of `performance.now()`; those who are so for the longest first.
@@ -100,7 +98,7 @@ export class Feed {
   /** A reader is blocked: it has to be told when the log lets go what it has yet to read. */
   lagging(reader: Reader): void {
     // Only a writer that waits asks since when, and a look at the clock costs something.
-    this.#laggards.set(reader, this.writers.size > 0 ? performance.now() : 0);
+    this.#laggards.set(reader, this.#writers.size > 0 ? performance.now() : 0);
     this.#slowest = Math.min(this.#slowest, reader.standing(this));
   }
 
@@ -132,9 +130,24 @@ export class Feed {
     return undefined;
   }
 
+  /** Those who are told how it is read. */
+  get writers(): ReadonlySet<Writer> {
+    return this.#writers;
+  }
+
+  enlist(writer: Writer): void {
+    const now = performance.now();
+    if (this.#writers.size === 0) for (const reader of this.#laggards.keys()) this.#laggards.set(reader, now);
+    this.#writers.add(writer);
+  }
+
+  dismiss(writer: Writer): void {
+    this.#writers.delete(writer);
+  }
+
   /** Tells the writers. */
   moved(): void {
-    for (const writer of this.writers) writer.moved();
+    for (const writer of this.#writers) writer.moved();
   }
 
   /** Tells the laggards that the log has left behind. */

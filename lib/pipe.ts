@@ -128,7 +128,7 @@ export class Pipe<Item> implements Writer, WaitingWriter {
   /** Begins to read. */
   start(): void {
     const { signal } = this.#settings;
-    this.#outlet.feed.writers.add(this);
+    this.#outlet.feed.enlist(this);
     signal?.addEventListener('abort', this.#abort);
     if (signal?.aborted) this.#abort();
     else void this.#pump();
@@ -159,15 +159,9 @@ export class Pipe<Item> implements Writer, WaitingWriter {
       this.stop();
       return;
     }
-    this.fail(
-      new BackplaneError(
-        'An item was not taken by the backplane: see the cause, and pipe the rest.',
-        happened,
-        {
-          cause,
-        },
-      ),
-    );
+    const message =
+      'The backplane did not take an item: see the cause, and pipe what is left once that is mended.';
+    this.fail(new BackplaneError(message, happened, { cause }));
   }
 
   async #pump(): Promise<void> {
@@ -284,7 +278,7 @@ export class Pipe<Item> implements Writer, WaitingWriter {
     if (this.#isOver) return;
     this.#isOver = true;
     const { feed, relay } = this.#outlet;
-    feed.writers.delete(this);
+    feed.dismiss(this);
     relay.leave(this.moved);
     this.#settings.signal?.removeEventListener('abort', this.#abort);
     clearTimeout(this.#timer);

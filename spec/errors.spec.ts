@@ -15,6 +15,7 @@ import {
   InvalidDataError,
   InvalidEventNameError,
   InvalidOptionError,
+  InvalidSourceError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from '../lib/index.js';
@@ -356,6 +357,7 @@ describe('Every error', () => {
     [HubClosedError, 'HUB_CLOSED'],
     [InvalidDataError, 'INVALID_DATA'],
     [InvalidEventNameError, 'INVALID_EVENT_NAME'],
+    [InvalidSourceError, 'INVALID_SOURCE'],
     [FrameTooLargeError, 'FRAME_TOO_LARGE'],
     [InvalidAuthorizationError, 'INVALID_AUTHORIZATION'],
     [InvalidClientError, 'INVALID_CLIENT'],
