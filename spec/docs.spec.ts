@@ -6,7 +6,7 @@ import { redis as redisBackplane } from '../lib/backplanes/redis.js';
 import { CometError, comet } from '../lib/index.js';
 import { type Block, type Page, ROOT, readPage } from './docs/page.js';
 import { Expected } from './docs/print.js';
-import { check, commandsOf, curl, parseCurl } from './docs/shell.js';
+import { check, commandsOf, curl, expanded, parseCurl, secretOf, variablesOf } from './docs/shell.js';
 import { ELSEWHERE, NEARBY, Visitor } from './docs/visitor.js';
 import { type Running, Workshop } from './docs/workshop.js';
 import { healthy, listen } from './support/nodes.js';
@@ -103,11 +103,12 @@ class Reading {
     let output = '';
     for (const words of commandsOf(block.code)) {
       if (words[0] === 'curl') {
-        const asked = parseCurl(words.map((word) => this.#meant(word)));
-        await curl(asked, this.#ports, (piece) => {
+        const asked = parseCurl(words.map((word) => this.#meant(expanded(word))));
+        const status = await curl(asked, this.#ports, (piece) => {
           output += piece;
           return expected?.isIn(output) ?? true;
         });
+        if (expected === undefined) expect(status, words.join(' ')).to.be.below(400);
       } else check(words, (file) => this.#tells(file));
     }
     if (expected !== undefined && !expected.isIn(output)) differs(block, output);
@@ -145,7 +146,12 @@ describe('The documentation', () => {
   const all = pages.flatMap(({ blocks }) => blocks);
   const excused = all.filter(({ excuse }) => excuse !== undefined);
   const runnable = all.filter(({ language, excuse }) => CODE.includes(language) && excuse === undefined);
-  const workshop = new Workshop(runnable.filter((block) => /^[tj]s$/.test(block.language)));
+  const shell = runnable.filter(({ language }) => language === 'sh');
+  const variables = shell.flatMap(({ code }) => variablesOf(code));
+  const workshop = new Workshop(
+    runnable.filter((block) => /^[tj]s$/.test(block.language)),
+    Object.fromEntries(variables.map((name) => [name, secretOf(name)])),
+  );
   const visitor = new Visitor();
 
   after(async () => {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { type Block, parsePage } from './page.js';
 import { Expected } from './print.js';
-import { check, commandsOf, parseCurl } from './shell.js';
+import { check, commandsOf, expanded, parseCurl, secretOf, variablesOf } from './shell.js';
 
 describe('The reader of the documentation', () => {
   const fence = '```';
@@ -86,6 +86,8 @@ describe('The reader of the documentation', () => {
     ]) {
       for (const words of commandsOf(line)) expect(() => check(words, isTold), line).to.throw(line);
     }
+    expect(variablesOf('curl "$A_B/$c" $A')).to.deep.equal(['A_B', 'A']);
+    expect(expanded('x$A_B/$c')).to.equal(`x${secretOf('A_B')}/$c`);
     expect(() => parseCurl(['curl', '--nonsense', 'localhost'])).to.throw(/--nonsense/);
     expect(parseCurl(['curl', '-iN', '-d', 'x', 'localhost:1/y'])).to.deep.include({
       ...{ url: 'http://localhost:1/y', method: 'POST', body: 'x', head: true },

@@ -65,6 +65,21 @@ export function check(words: readonly string[], isTold: (file: string) => boolea
   }
 }
 
+/** What a variable of the environment is, in the commands of a page and in the blocks that run. */
+export function secretOf(variable: string): string {
+  return `value-of-${variable}`;
+}
+
+/** The variables of the environment that commands name. */
+export function variablesOf(code: string): string[] {
+  return Array.from(code.matchAll(VARIABLE), ([, name]) => name as string);
+}
+
+/** A word with the variables of the environment as they are. */
+export function expanded(word: string): string {
+  return word.replace(VARIABLE, (_, name: string) => secretOf(name));
+}
+
 /** What `curl` would do. */
 export interface Curl {
   readonly url: string;
@@ -75,6 +90,7 @@ export interface Curl {
   readonly head: boolean;
 }
 
+const VARIABLE = /\$([A-Z][A-Z\d_]*)/g;
 const WITH_VALUE = /^(?:-X|--request|-H|--header|-d|--data|--data-raw|--data-binary|--json|-u|--user)$/;
 const WITHOUT = /^-(?:N|s|i|S|f|I|-no-buffer|-silent|-include|-head)+$/;
 
@@ -109,14 +125,15 @@ export function parseCurl(words: readonly string[]): Curl {
 }
 
 /**
- * Does what `curl` would, and tells what it prints, piece by piece, until it is told that this is enough.
+ * Does what `curl` would, and tells what it prints, piece by piece, until it is told that this is enough. Returns the
+ * status of the answer.
  * @param ports where what listens on a port of the page can be reached
  */
 export async function curl(
   { url, method, headers, body, head }: Curl,
   ports: Readonly<Record<string, number>>,
   print: (piece: string) => boolean,
-): Promise<void> {
+): Promise<number | undefined> {
   const { hostname, port: wanted, pathname, search } = new URL(url);
   const port = /^(localhost|127\.0\.0\.1)$/.test(hostname) ? ports[wanted] : undefined;
   if (port === undefined) throw new Error(`curl: nothing above on this page listens at ${url}`);
@@ -135,6 +152,7 @@ export async function curl(
   response.on('end', () => told.emit('change'));
   await patiently(told, 'change', () => response.readableEnded || isEnough);
   response.destroy();
+  return response.statusCode;
 }
 
 function headOf({ statusCode, statusMessage, rawHeaders }: IncomingMessage): string {

@@ -49,7 +49,11 @@ export class Workshop {
   #runs = 0;
   #isClosed = false;
 
-  constructor(blocks: readonly Block[]) {
+  readonly #env: Readonly<Record<string, string>>;
+
+  /** @param env variables of the environment, besides those of this process */
+  constructor(blocks: readonly Block[], env: Readonly<Record<string, string>>) {
+    this.#env = env;
     for (const folder of ['checked', 'run']) mkdirSync(join(this.#folder, folder));
     symlinkSync(join(ROOT, 'node_modules'), join(this.#folder, 'node_modules'));
     writeFileSync(join(this.#folder, 'tsconfig.json'), JSON.stringify(TSCONFIG));
@@ -69,7 +73,8 @@ export class Workshop {
   /** The process in which blocks run, made anew where it has come to an end. */
   sandbox(): Sandbox {
     if (this.#isClosed) throw new Error('The tests are over.');
-    if (this.#sandbox === undefined || this.#sandbox.hasEnded) this.#sandbox = new Sandbox(this.#folder);
+    if (this.#sandbox === undefined || this.#sandbox.hasEnded)
+      this.#sandbox = new Sandbox(this.#folder, this.#env);
     return this.#sandbox;
   }
 
@@ -134,9 +139,10 @@ class Sandbox {
   #answers = 0;
   readonly #done = new Map<number, { error: string | undefined; ports: Record<string, number> }>();
 
-  constructor(folder: string) {
+  constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.#process = spawn(process.execPath, ['--no-warnings', '--import', 'tsx', SANDBOX], {
       cwd: folder,
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     process.on('exit', this.#kill);
