@@ -37,17 +37,17 @@ const isForServer = (block: Block) => /^[tj]s$/.test(block.language) && !isForBr
 /** A page as it is read: from the top, and what a block has started is there for those below it. */
 class Reading {
   readonly #page: Page;
-  readonly #workshop: Workshop;
-  readonly #visitor: Visitor;
   readonly #done = new Map<Block, Promise<void>>();
   // The epochs that the page shows, and what they have been.
   readonly #epochs = new Map<string, string>();
   #ports: Readonly<Record<string, number>> = {};
 
-  constructor(page: Page, workshop: Workshop, visitor: Visitor) {
+  constructor(
+    page: Page,
+    readonly workshop: Workshop,
+    readonly visitor: Visitor,
+  ) {
     this.#page = page;
-    this.#workshop = workshop;
-    this.#visitor = visitor;
   }
 
   /** Runs a block, after all that stand above it. Rejects where it is not as the page says. */
@@ -64,12 +64,12 @@ class Reading {
   }
 
   async #begin(): Promise<void> {
-    this.#workshop.sandbox().begin();
+    this.workshop.sandbox().begin();
   }
 
   async #run(block: Block): Promise<void> {
     if (block.excuse !== undefined) return;
-    const sandbox = this.#workshop.sandbox();
+    const sandbox = this.workshop.sandbox();
     const earlier = sandbox.faults.length;
     if (block.language === 'json') JSON.parse(block.code);
     else if (block.language === 'sh') await this.#command(block);
@@ -82,7 +82,7 @@ class Reading {
   async #serve(block: Block): Promise<void> {
     const isOnRedis = [...block.around.before, block.code].some((line) => line.includes(':6379'));
     const redis = isOnRedis ? { ':6379': `:${(await RedisServer.start()).port}` } : {};
-    const running = await this.#workshop.run(block, { [ELSEWHERE]: NEARBY, ...redis });
+    const running = await this.workshop.run(block, { [ELSEWHERE]: NEARBY, ...redis });
     this.#ports = running.ports;
     // Another server is another life.
     this.#epochs.clear();
@@ -93,7 +93,7 @@ class Reading {
     const port = this.#ports[3000];
     expect(port, 'nothing above on this page listens on 3000').not.to.equal(undefined);
     const expected = this.#expected(block);
-    const visit = await this.#visitor.visit(block, port!, (output) => expected?.isIn(output) ?? true);
+    const visit = await this.visitor.visit(block, port!, (output) => expected?.isIn(output) ?? true);
     expect(visit.faults).to.deep.equal([]);
     if (expected !== undefined && !expected.is(visit.output)) differs(block, visit.output);
   }
@@ -146,13 +146,17 @@ describe('The documentation', () => {
   const all = pages.flatMap(({ blocks }) => blocks);
   const excused = all.filter(({ excuse }) => excuse !== undefined);
   const runnable = all.filter(({ language, excuse }) => CODE.includes(language) && excuse === undefined);
-  const shell = runnable.filter(({ language }) => language === 'sh');
-  const variables = shell.flatMap(({ code }) => variablesOf(code));
-  const workshop = new Workshop(
-    runnable.filter((block) => /^[tj]s$/.test(block.language)),
-    Object.fromEntries(variables.map((name) => [name, secretOf(name)])),
-  );
-  const visitor = new Visitor();
+  const variables = runnable.flatMap(({ language, code }) => (language === 'sh' ? variablesOf(code) : []));
+  const readings = new Map<Page, Reading>();
+  let workshop: Workshop;
+  let visitor: Visitor;
+
+  before(() => {
+    const modules = runnable.filter(({ language }) => /^[tj]s$/.test(language));
+    workshop = new Workshop(modules, Object.fromEntries(variables.map((name) => [name, secretOf(name)])));
+    visitor = new Visitor();
+    for (const page of pages) readings.set(page, new Reading(page, workshop, visitor));
+  });
 
   after(async () => {
     await visitor.close();
@@ -160,11 +164,10 @@ describe('The documentation', () => {
   });
 
   for (const page of pages) {
-    const reading = new Reading(page, workshop, visitor);
     for (const block of page.blocks.filter((each) => runnable.includes(each))) {
       it(`${block.page}:${block.line} is true`, async () => {
         if (/^[tj]s$/.test(block.language)) expect(await workshop.complaints(block)).to.deep.equal([]);
-        await reading.read(block);
+        await readings.get(page)!.read(block);
       });
     }
   }

@@ -1,7 +1,7 @@
 import { type EventEmitter, once } from 'node:events';
 
 // For what never comes, so that a test can say what came instead. It is no measure of what does come.
-const PATIENCE = 8000;
+const PATIENCE = 12_000;
 
 /** How many times as quick the timers of blocks are as they say. */
 export const HASTE = 50;

@@ -55,7 +55,10 @@ export class Visitor {
     let output = '';
     const faults: string[] = [];
     const streams = { made: 0, opened: 0, refused: 0 };
-    page.on('pageerror', (error) => faults.push(String(error)));
+    page.on('pageerror', (error) => {
+      faults.push(String(error));
+      changed.emit('change');
+    });
     page.on('console', (message) => {
       const text = message.text();
       // That a stream is refused is told here too; what counts is whether one was opened.

@@ -43,17 +43,18 @@ const TSCONFIG = {
 
 export class Workshop {
   readonly #folder = mkdtempSync(join(tmpdir(), 'express-comet-docs-'));
+  readonly #env: Readonly<Record<string, string>>;
   readonly #blocks = new Map<string, Block>();
   #complaints: Promise<Map<Block, string[]>> | undefined;
   #sandbox: Sandbox | undefined;
   #runs = 0;
   #isClosed = false;
 
-  readonly #env: Readonly<Record<string, string>>;
-
   /** @param env variables of the environment, besides those of this process */
   constructor(blocks: readonly Block[], env: Readonly<Record<string, string>>) {
     this.#env = env;
+    // Where the tests are aborted, nobody closes it.
+    process.on('exit', this.#remove);
     for (const folder of ['checked', 'run']) mkdirSync(join(this.#folder, folder));
     symlinkSync(join(ROOT, 'node_modules'), join(this.#folder, 'node_modules'));
     writeFileSync(join(this.#folder, 'tsconfig.json'), JSON.stringify(TSCONFIG));
@@ -78,7 +79,10 @@ export class Workshop {
     return this.#sandbox;
   }
 
-  /** Runs a block of a server. Resolves when its last line has been evaluated, and what it serves can be reached; rejects with what it threw. */
+  /**
+   * Runs a block of a server. Resolves when its last line has been evaluated, and what it serves can be reached; rejects
+   * with what it threw.
+   */
   async run(block: Block, replace: Readonly<Record<string, string>> = {}): Promise<Running> {
     const number = ++this.#runs;
     const path = join(this.#folder, 'run', `${number}-${nameOf(block)}`);
@@ -94,8 +98,13 @@ export class Workshop {
     this.#isClosed = true;
     await this.#sandbox?.close();
     await this.#complaints?.catch(() => {});
-    rmSync(this.#folder, { recursive: true, force: true });
+    process.off('exit', this.#remove);
+    this.#remove();
   }
+
+  readonly #remove = (): void => {
+    rmSync(this.#folder, { recursive: true, force: true });
+  };
 
   async #compile(): Promise<Map<Block, string[]>> {
     const output = await new Promise<string>((resolve, reject) => {
