@@ -4,14 +4,14 @@
 //
 // - POST /answers makes a channel with an id that nobody can guess, and pipes the model's stream into it.
 // - GET /answers/:id is the stream. It can be opened late, and again after a break: it begins with what was missed.
-// - The channel ends with the model's stream, by which the page knows that this is all.
+// - The channel ends when all of it has been said to somebody, by which the page knows that this is all.
 // - When nobody has listened for a while, the model is told to stop: tokens that nobody reads cost money too.
 
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import express from 'express';
-import { type Channel, comet } from 'express-comet';
+import { type Channel, comet, Deferred } from 'express-comet';
 
 const { PORT = '3000', PAUSE = '40', GRACE = '10000' } = process.env;
 const [pause, grace] = [Number(PAUSE), Number(GRACE)];
@@ -61,44 +61,65 @@ app.get('/', (_request, response) => {
   response.set('Content-Security-Policy', "default-src 'self' 'unsafe-inline'").send(PAGE);
 });
 
-/** The answers under way: what tells the model to stop, and when, while nobody listens. */
-const underWay = new Map<string, { stop: AbortController; timer: NodeJS.Timeout }>();
+/** An answer that is under way, or that nobody has heard to its end. */
+interface Answering {
+  readonly stop: AbortController;
+  /** Runs while nobody listens. */
+  timer: NodeJS.Timeout;
+  /** Somebody listens again, or nobody has for too long. */
+  decided: Deferred<void>;
+}
+
+const answers = new Map<string, Answering>();
 
 async function answer(channel: Channel<Chunk>, prompt: string): Promise<void> {
   const { id } = channel;
   const stop = new AbortController();
   const { signal } = stop;
-  underWay.set(id, { stop, timer: setTimeout(() => stop.abort(), grace) });
+  const answering: Answering = { stop, timer: patience(stop), decided: new Deferred() };
+  answers.set(id, answering);
+  signal.addEventListener('abort', () => answering.decided.resolve());
   try {
-    const { items, complete } = await channel.pipe(ask(prompt, { signal }), { signal });
+    const { items, complete } = await channel.pipe(ask(prompt, { signal }), { signal, end: false });
     // Not complete is what a server that closes leaves behind.
     console.log(`${id}: ${complete ? 'complete' : 'broken off'} after ${items} tokens`);
+    // One who has yet to come, or to come back, is to get all of it: what has ended can't be had any more.
+    if (complete && channel.listeners === 0) {
+      answering.decided = new Deferred();
+      await answering.decided.promise;
+    }
   } catch (error) {
     if (signal.aborted) console.log(`${id}: stopped, as nobody listens`);
     else {
       console.error(`${id}: ${error}`);
       channel.write({ choices: [] }, { event: 'failed' });
     }
-    // At an error a channel is left open, so that something can be said first.
-    channel.end();
-  } finally {
-    clearTimeout(underWay.get(id)?.timer);
-    underWay.delete(id);
   }
+  clearTimeout(answering.timer);
+  answers.delete(id);
+  channel.end();
 }
 
 // A client that has lost its connection comes back within seconds: only one that does not is gone.
-for (const event of ['join', 'leave'] as const) {
-  push.on(event, ({ channels }) => {
-    for (const id of channels) {
-      const answering = underWay.get(id);
-      clearTimeout(answering?.timer);
-      if (answering !== undefined && push.channels.find(id)?.listeners === 0) {
-        answering.timer = setTimeout(() => answering.stop.abort(), grace);
-      }
-    }
-  });
+function patience(stop: AbortController): NodeJS.Timeout {
+  return setTimeout(() => stop.abort(), grace);
 }
+
+push.on('join', ({ channels }) => {
+  for (const answering of channels.map((id) => answers.get(id))) {
+    clearTimeout(answering?.timer);
+    answering?.decided.resolve();
+  }
+});
+
+push.on('leave', ({ channels }) => {
+  for (const id of channels) {
+    const answering = answers.get(id);
+    if (answering === undefined || push.channels.find(id)?.listeners !== 0) continue;
+    clearTimeout(answering.timer);
+    answering.timer = patience(answering.stop);
+  }
+});
 
 const PAGE = `<!doctype html>
 <html lang="en">

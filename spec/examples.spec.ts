@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import type { Browser } from 'playwright-core';
 import { launch } from './browser/stand.js';
 import { EventClient } from './support/client.js';
+import { until } from './support/nodes.js';
 import { cleanup } from './support/server.js';
 import { Text } from './support/text.js';
 
@@ -63,6 +64,17 @@ describe('The example of tokens', () => {
     expect(await output.until(`${id}: complete after ${client.messages.length} tokens\n`)).to.equal(true);
     expect((await fetch(`${url}/answers/${id}`)).status).to.equal(404);
     for (const prompt of ['', 5, 'x'.repeat(2001)]) expect((await ask(url, prompt)).status).to.equal(400);
+  });
+
+  it('keeps an answer that was complete before anybody came, until somebody has', async () => {
+    const { url, output } = await start('tokens.ts', { PAUSE: '0', GRACE: '2000' });
+    const [heard, unheard] = [await answerTo(url, 'Hello,\nworld'), await answerTo(url, 'two')];
+    for (const id of [heard, unheard]) expect(await output.until(`${id}: complete`)).to.equal(true);
+    const client = await EventClient.open(`${url}/answers/${heard}`);
+    await client.ended();
+    expect(textOf(client)).to.match(WHOLE);
+    expect(client.events.at(-1)?.event).to.equal('comet:end');
+    await until(async () => (await fetch(`${url}/answers/${unheard}`, { method: 'HEAD' })).status === 404);
   });
 
   it('stops the model when nobody has listened for a while, and not before', async () => {
