@@ -91,8 +91,8 @@ export function turnOf(response: Response): Promise<void> | undefined {
 /**
  * Sends the head and the first text, which is ASCII. The response is answerable, and has its turn.
  *
- * Express gives each request and response a prototype of its application's, after which V8 shares no shape among them: a
- * look at a property costs up to a microsecond, so each is looked at once.
+ * Express gives each request and response a prototype of its application's, after which V8 shares no shape among them, and a
+ * look at a property costs up to a microsecond: so they are looked at as seldom as can be.
  */
 export function openStream(
   request: Request,
