@@ -119,11 +119,15 @@ export class Watch {
 export async function overhear(
   server: RedisServer,
   pattern: string,
-): Promise<{ topic: string; text: string }[]> {
+): Promise<() => Promise<{ topic: string; text: string }[]>> {
   const heard: { topic: string; text: string }[] = [];
   const client = await rawClient(server);
   await client.pSubscribe(pattern, (text, topic) => heard.push({ topic, text }));
-  return heard;
+  return async () => {
+    // Its answer comes by the way of the messages, behind all of them.
+    await client.ping();
+    return heard;
+  };
 }
 
 export type RawRedis = Awaited<ReturnType<typeof rawClient>>;
