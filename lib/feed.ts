@@ -25,6 +25,8 @@ export interface Writer {
 
 let serial = 0;
 
+const NOBODY: ReadonlySet<Writer> = new Set();
+
 /** One channel, seen from below: its log, who reads it, and which of its writes await their outcome. */
 export class Feed {
   readonly log: Log;
@@ -40,11 +42,13 @@ export class Feed {
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
 
-  readonly #writers = new Set<Writer>();
+  // What most feeds never have is made when they first do: an empty set weighs 0.2 KiB, and to look into one that has left
+  // the processor's caches takes as long as all else that a write does.
+  #writers: Set<Writer> | undefined;
   // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
-  readonly #open = new Set<Tally>();
+  #open: Set<Tally> | undefined;
   // Those who are blocked, and since when, in milliseconds of `performance.now()`; those who are so for the longest first.
-  readonly #laggards = new Map<Reader, number>();
+  #laggards: Map<Reader, number> | undefined;
   // No laggard stands below it, so that a log that lets go less has nobody to tell.
   #slowest = Infinity;
 
@@ -67,6 +71,7 @@ export class Feed {
 
   /** Awaits the outcome of the write that comes next. */
   track(tally: Tally): void {
+    this.#open ??= new Set();
     this.#open.add(tally);
     this.#settleIfComplete(tally);
   }
@@ -98,19 +103,20 @@ export class Feed {
   /** A reader is blocked: it has to be told when the log lets go what it has yet to read. */
   lagging(reader: Reader): void {
     // Only a writer that waits asks since when, and a look at the clock costs something.
-    this.#laggards.set(reader, this.#writers.size > 0 ? performance.now() : 0);
+    this.#laggards ??= new Map();
+    this.#laggards.set(reader, this.writers.size > 0 ? performance.now() : 0);
     this.#slowest = Math.min(this.#slowest, reader.standing(this));
   }
 
   /** A reader is no longer blocked, or gone. */
   caughtUp(reader: Reader): void {
-    this.#laggards.delete(reader);
+    this.#laggards?.delete(reader);
     this.moved();
   }
 
   /** Whether there are readers, and all of them are blocked. */
   get isBlocked(): boolean {
-    return this.listeners > 0 && this.#laggards.size >= this.listeners;
+    return this.listeners > 0 && (this.#laggards?.size ?? 0) >= this.listeners;
   }
 
   /**
@@ -121,7 +127,7 @@ export class Feed {
     const floor = this.log.floorAfter(frames, bytes);
     if (floor <= this.#slowest) return undefined;
     let slowest = Infinity;
-    for (const [reader, since] of this.#laggards) {
+    for (const [reader, since] of this.#laggards ?? []) {
       const standing = reader.standing(this);
       if (standing < floor && since > after) return since;
       slowest = Math.min(slowest, standing);
@@ -132,37 +138,39 @@ export class Feed {
 
   /** Those who are told how it is read. */
   get writers(): ReadonlySet<Writer> {
-    return this.#writers;
+    return this.#writers ?? NOBODY;
   }
 
   enlist(writer: Writer): void {
     const now = performance.now();
-    if (this.#writers.size === 0) for (const reader of this.#laggards.keys()) this.#laggards.set(reader, now);
+    if (this.writers.size === 0)
+      for (const [reader] of this.#laggards ?? []) this.#laggards?.set(reader, now);
+    this.#writers ??= new Set();
     this.#writers.add(writer);
   }
 
   dismiss(writer: Writer): void {
-    this.#writers.delete(writer);
+    this.#writers?.delete(writer);
   }
 
   /** Tells the writers. */
   moved(): void {
-    for (const writer of this.#writers) writer.moved();
+    if (this.#writers !== undefined) for (const writer of this.#writers) writer.moved();
   }
 
   /** Tells the laggards that the log has left behind. */
   overrun(): void {
     if (this.log.floor <= this.#slowest) return;
     this.#slowest = Infinity;
-    for (const reader of this.#laggards.keys()) {
+    for (const [reader] of this.#laggards ?? []) {
       if (reader.standing(this) < this.log.floor) reader.overrun(this);
-      if (this.#laggards.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
+      if (this.#laggards?.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
     }
   }
 
   /** Adds, for each blocked reader, the retained frames that wait for it. */
   addWaiting(waiting: Map<Reader, number>): void {
-    for (const reader of this.#laggards.keys()) {
+    for (const [reader] of this.#laggards ?? []) {
       const frames = this.log.sizeAfter(reader.standing(this));
       if (frames > 0) waiting.set(reader, (waiting.get(reader) ?? 0) + frames);
     }
@@ -170,24 +178,24 @@ export class Feed {
 
   #between(from: number, to: number): Iterable<Tally> {
     // As a rule nobody asks.
-    return this.#open.size === 0 ? [] : this.#walk(from, to);
-  }
-
-  *#walk(from: number, to: number): IterableIterator<Tally> {
-    for (const tally of this.#open) {
-      if (tally.seq > to) return;
-      if (tally.seq > from) yield tally;
-    }
+    return this.#open === undefined ? [] : walk(this.#open, from, to);
   }
 
   #settleIfComplete(tally: Tally): void {
     if (!tally.complete) return;
-    this.#open.delete(tally);
+    this.#open?.delete(tally);
     const settle = () => tally.settled(tally.outcome);
     // Never inside the write that asked for it; and where nobody listens, so that a loop that awaits its writes lets the
     // event loop go round, and somebody in.
     if (tally.listeners === 0) setImmediate(settle);
     else queueMicrotask(settle);
+  }
+}
+
+function* walk(tallies: Iterable<Tally>, from: number, to: number): IterableIterator<Tally> {
+  for (const tally of tallies) {
+    if (tally.seq > to) return;
+    if (tally.seq > from) yield tally;
   }
 }
 

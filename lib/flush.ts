@@ -30,15 +30,16 @@ export class Flush implements Iterator<void> {
     // While a pass is under way its feeds must stay as they were when it began, whoever has left meanwhile.
     if (feed.listeners > 0 || this.#pass !== undefined) this.#mark(feed);
     else feed.flushed = frame.seq;
-    this.trim(feed, frame.at);
+    // How old they are is for the sweep to say: the oldest frame has long left the processor's caches.
+    this.trim(feed);
   }
 
   /**
    * Lets go the frames that are past a bound of the log. Of a burst that is larger than the log, what no listener
    * was given yet goes out first.
-   * @param now in milliseconds of `performance.now()`
+   * @param now in milliseconds of `performance.now()`; without it none is too old
    */
-  trim(feed: Feed, now: number): void {
+  trim(feed: Feed, now?: number): void {
     const { log } = feed;
     while (log.isOver(now)) {
       if ((log.oldest?.seq ?? 0) > feed.flushed && !this.#complete()) break;
@@ -156,11 +157,12 @@ function* rounds(feeds: readonly Feed[], head: number): IterableIterator<Round> 
   const alone = new Map<Feed, Batch>();
   for (const [group, fresh] of news) {
     const [feed] = fresh as [Feed];
-    let batch = fresh.length === 1 ? alone.get(feed) : undefined;
+    const isAlone = fresh.length === 1 && feed.groups.size > 1;
+    let batch = isAlone ? alone.get(feed) : undefined;
     if (batch === undefined) {
-      const readings = fresh.map(({ log, flushed }) => ({ log, from: flushed }));
-      batch = new Batch(merge(readings, Infinity, head));
-      if (fresh.length === 1 && feed.groups.size > 1) alone.set(feed, batch);
+      const unread = fresh.map(({ log, flushed }) => log.after(flushed));
+      batch = new Batch(merge(unread, Infinity, head), isAlone || group.readers.size > 1);
+      if (isAlone) alone.set(feed, batch);
     }
     yield { group, fresh, batch };
   }

@@ -14,6 +14,7 @@ import type { Events } from './events.js';
 import type { Feed, Reader } from './feed.js';
 import type { Flush } from './flush.js';
 import { bodyOf, encodeEnd, toFrame } from './frame.js';
+import { merge } from './log.js';
 import { Deferred, type Tally } from './outcome.js';
 import type { Position, Sequence } from './position.js';
 import { inSlices } from './slices.js';
@@ -167,7 +168,7 @@ export class Follower {
     const { epoch } = this.#hub.sequence;
     const { log } = mirror.member.feed;
     let previous = log.floor;
-    const entries = Array.from(log.after(0), (frame): Entry => {
+    const entries = merge([log.after(0)], Infinity).map((frame): Entry => {
       const { seq, at } = frame;
       const entry = { chanId, epoch, seq, previous, body: bodyOf(frame), age: performance.now() - at };
       previous = seq;

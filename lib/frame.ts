@@ -1,15 +1,15 @@
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from './errors.js';
-import { bytesOf, Payload } from './payload.js';
+import { type Encoded, encode, Payload } from './payload.js';
 import { formatPosition, type Position } from './position.js';
 
 // The grammar of an event stream: WHATWG HTML §9.2.5 (parsing) and §9.2.6 (interpreting). A field is written
 // `name: value` with the one space that the parser takes off again, so that a value may begin with a space.
 
-/** One event as `text/event-stream` bytes, encoded once and shared by every listener. */
+/** One event as `text/event-stream`, encoded once and shared by every listener. */
 export interface Frame {
   readonly seq: number;
-  readonly bytes: Buffer;
-  /** When it was written, in milliseconds of `performance.now()`. */
+  readonly bytes: Encoded;
+  /** When it was written, in milliseconds of `performance.now()`: whole ones, for which V8 needs no box. */
   readonly at: number;
 }
 
@@ -22,9 +22,15 @@ export class Batch extends Payload {
   /** The `seq` of the last of them. */
   readonly last: number;
 
-  /** @param frames in order, one or more */
-  constructor(frames: readonly Frame[]) {
-    super(frames.map((frame) => frame.bytes));
+  /**
+   * @param frames in order, one or more
+   * @param isShared whether more than one stream gets them
+   */
+  constructor(frames: readonly Frame[], isShared: boolean) {
+    super(
+      frames.map((frame) => frame.bytes),
+      isShared,
+    );
     this.size = frames.length;
     this.first = frames[0]?.seq ?? 0;
     this.last = frames.at(-1)?.seq ?? 0;
@@ -32,7 +38,7 @@ export class Batch extends Payload {
 }
 
 /** A comment of one line and no blank line with it: some clients take a blank line for an empty message. */
-export const HEARTBEAT = bytesOf(':\n');
+export const HEARTBEAT = encode(':\n');
 
 const LINE_END = /\r\n|\r|\n/g;
 
@@ -79,7 +85,8 @@ export function toFrame(body: string, position: Position, label: string, age = 0
 
 /** What `encodeBody` made of the event. */
 export function bodyOf({ bytes }: Frame): string {
-  return bytes.toString('utf8', bytes.indexOf('\n') + 1);
+  const text = bytes.toString();
+  return text.slice(text.indexOf('\n') + 1);
 }
 
 /** The last event of a channel. It has no id: a client's cursor stays at what the channel said last. */
@@ -91,9 +98,9 @@ export function encodeEnd(chanId: string, seq: number): Frame {
  * The last event of a stream that can't be told all: something of these channels is lost to it. Its id is a position of
  * no epoch, so that the client comes back to `recovered: false` wherever its cursor stood.
  */
-export function encodeGap(channels: readonly string[]): Buffer {
+export function encodeGap(channels: readonly string[]): Encoded {
   const id = formatPosition({ epoch: 'gap', seq: 0 });
-  return bytesOf(`id: ${id}\nevent: comet:gap\ndata: ${json({ channels })}\n\n`);
+  return encode(`id: ${id}\nevent: comet:gap\ndata: ${json({ channels })}\n\n`);
 }
 
 /**
@@ -114,8 +121,8 @@ export function encodeOpening(opening: {
 }
 
 /** A new time to wait before a reconnect. A field takes effect with its line: no blank line, so no event. */
-export function encodeRetry(milliseconds: number): Buffer {
-  return bytesOf(`retry: ${milliseconds}\n`);
+export function encodeRetry(milliseconds: number): Encoded {
+  return encode(`retry: ${milliseconds}\n`);
 }
 
 /**
@@ -152,5 +159,5 @@ function idOf(position: Position, label: string): string {
 }
 
 function frameOf(text: string, seq: number, age: number): Frame {
-  return { seq, bytes: bytesOf(text), at: performance.now() - age };
+  return { seq, bytes: encode(text), at: Math.floor(performance.now() - age) };
 }

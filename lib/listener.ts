@@ -4,7 +4,7 @@ import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
 import { Batch, encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from './frame.js';
 import { drawn, shortened } from './jitter.js';
-import { merge, type Reading } from './log.js';
+import { merge } from './log.js';
 import type { Lag, Settings } from './options.js';
 import type { FailureReason, Verdict } from './outcome.js';
 import { Payload } from './payload.js';
@@ -55,7 +55,7 @@ export interface Admission {
 // What a reader that is behind gets at a time: it bounds the bytes that a blocked stream holds for itself alone.
 const PIECE = 64 * 1024;
 
-const heartbeat = new Payload([HEARTBEAT]);
+const heartbeat = new Payload([HEARTBEAT], true);
 
 /**
  * A client on one or more channels: a reader at a position. Replay, catching up and live delivery are one thing,
@@ -209,7 +209,7 @@ export class Listener implements Reader, StreamOwner {
     for (const channel of lost) this.#tellOverrun(channel, 'close');
     this.#leave('overrun');
     return () => {
-      if (!this.#blocked) this.#stream.write(new Payload([encodeGap(lost)]));
+      if (!this.#blocked) this.#stream.write(new Payload([encodeGap(lost)], false));
       this.close();
     };
   }
@@ -217,7 +217,7 @@ export class Listener implements Reader, StreamOwner {
   /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */
   end(reason: LeaveReason, retry?: number): void {
     if (this.#left) return;
-    const farewell = retry === undefined ? undefined : new Payload([encodeRetry(retry)]);
+    const farewell = retry === undefined ? undefined : new Payload([encodeRetry(retry)], false);
     this.#ending ??= { reason, farewell };
     this.#readOn();
   }
@@ -306,16 +306,13 @@ export class Listener implements Reader, StreamOwner {
 
   #readUntilLive(): void {
     while (!this.#blocked && !this.#left) {
-      const readings: Reading[] = this.#group.feeds.map((feed) => ({
-        log: feed.log,
-        from: this.standing(feed),
-      }));
-      const frames = merge(readings, PIECE);
+      const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
+      const frames = merge(unread, PIECE);
       if (frames.length === 0) {
         this.#goLive();
         return;
       }
-      if (!this.#write(new Batch(frames))) return;
+      if (!this.#write(new Batch(frames, false))) return;
       this.#delivered(frames.length);
       this.#count();
     }

@@ -46,12 +46,15 @@ export class Log {
     this.#bytes += frame.bytes.length;
   }
 
-  /** Whether the oldest frame is past a bound. The newest is never past those of number and bytes. */
-  isOver(now: number): boolean {
+  /**
+   * Whether the oldest frame is past a bound. The newest is never past those of number and bytes.
+   * @param now in milliseconds of `performance.now()`; without it none is too old
+   */
+  isOver(now?: number): boolean {
     const { frames, bytes, age } = this.limits;
-    const { oldest, size } = this;
-    if (oldest === undefined) return false;
-    return (size > 1 && (size > frames || this.#bytes > bytes)) || (age !== null && now - oldest.at > age);
+    const { size } = this;
+    if (size > 1 && (size > frames || this.#bytes > bytes)) return true;
+    return now !== undefined && age !== null && this.oldest !== undefined && now - this.oldest.at > age;
   }
 
   /** Lets the oldest frame go. */
@@ -75,10 +78,8 @@ export class Log {
   }
 
   /** The frames after `seq`, oldest first. Whether any are missing is for `floor` to say. */
-  *after(seq: number): IterableIterator<Frame> {
-    for (let index = this.#indexAfter(seq); index < this.#frames.length; index += 1) {
-      yield this.#frames[index] as Frame;
-    }
+  after(seq: number): Cursor {
+    return new Cursor(this.#frames, this.#indexAfter(seq));
   }
 
   /** Where the floor will stand when so many more frames, of so many bytes together, have been appended. */
@@ -108,56 +109,68 @@ export class Log {
   }
 
   #indexAfter(seq: number): number {
-    let low = this.#oldest;
+    const isAfter = (index: number) => (this.#frames[index] as Frame).seq > seq;
+    // By ever longer steps from the newest: as a rule few are asked for, and old ones have left the processor's caches.
     let high = this.#frames.length;
+    let step = 1;
+    while (high - step >= this.#oldest && isAfter(high - step)) {
+      high -= step;
+      step *= 2;
+    }
+    let low = Math.max(this.#oldest, high - step);
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#frames[middle] as Frame).seq <= seq) low = middle + 1;
-      else high = middle;
+      if (isAfter(middle)) high = middle;
+      else low = middle + 1;
     }
     return low;
   }
 }
 
-/** A log, and the position to read it from. */
-export interface Reading {
-  readonly log: Log;
-  readonly from: number;
+/** A place in a log, from which its frames are read. Only for as long as nothing is written to it. */
+export class Cursor {
+  readonly #frames: readonly (Frame | undefined)[];
+  #index: number;
+
+  constructor(frames: readonly (Frame | undefined)[], index: number) {
+    this.#frames = frames;
+    this.#index = index;
+  }
+
+  /** The next frame, if there is one. */
+  get frame(): Frame | undefined {
+    return this.#frames[this.#index];
+  }
+
+  /** Passes it. */
+  advance(): void {
+    this.#index += 1;
+  }
 }
 
 /**
  * The frames of several logs in one order, up to the position `head` and to `limit` bytes together; one frame at
  * least, if there is one.
  */
-export function merge(readings: readonly Reading[], limit: number, head = Infinity): Frame[] {
+export function merge(cursors: readonly Cursor[], limit: number, head = Infinity): Frame[] {
   const merged: Frame[] = [];
   let bytes = 0;
-  for (const frame of inOrder(readings)) {
-    if (frame.seq > head || (merged.length > 0 && bytes + frame.bytes.length > limit)) break;
-    merged.push(frame);
-    bytes += frame.bytes.length;
-  }
-  return merged;
-}
-
-function inOrder(readings: readonly Reading[]): Iterable<Frame> {
-  const [first, ...others] = readings;
-  if (first === undefined) return [];
-  return others.length === 0 ? first.log.after(first.from) : interleaved(readings);
-}
-
-function* interleaved(readings: readonly Reading[]): Iterable<Frame> {
-  const sources = readings.map(({ log, from }) => log.after(from));
-  const heads = sources.map((source) => source.next().value as Frame | undefined);
   while (true) {
-    let first = -1;
-    for (let index = 0; index < heads.length; index += 1) {
-      const head = heads[index];
-      if (head !== undefined && (first === -1 || head.seq < (heads[first] as Frame).seq)) first = index;
-    }
-    const frame = heads[first];
-    if (frame === undefined) return;
-    yield frame;
-    heads[first] = sources[first]?.next().value as Frame | undefined;
+    const cursor = earliest(cursors);
+    const frame = cursor?.frame;
+    if (frame === undefined || frame.seq > head) return merged;
+    bytes += frame.bytes.length;
+    if (merged.length > 0 && bytes > limit) return merged;
+    merged.push(frame);
+    cursor?.advance();
   }
+}
+
+function earliest(cursors: readonly Cursor[]): Cursor | undefined {
+  let first: Cursor | undefined;
+  for (const cursor of cursors) {
+    const { frame } = cursor;
+    if (frame !== undefined && (first?.frame === undefined || frame.seq < first.frame.seq)) first = cursor;
+  }
+  return first;
 }

@@ -1,62 +1,64 @@
 const CRLF = '\r\n';
-// What stands before the bytes of a chunk, at the most: its size in hexadecimal digits, and the end of that line.
-const ROOM = 8 + CRLF.length;
+// A buffer weighs half a KiB more than what it holds, and a collection has to look at it.
+const SMALL = 1024;
 
-/**
- * Text as bytes, with room around them for what makes them a chunk: so that what goes out alone need not be copied. Not
- * from Node's pool, where one retained frame of 100 bytes would keep 8 KiB alive.
- */
-export function bytesOf(text: string): Buffer {
+/** Text as bytes, or while they are few, and ASCII, as it is: a string of as many units. */
+export type Encoded = string | Buffer;
+
+/** Encodes text as UTF-8. */
+export function encode(text: string): Encoded {
   const length = Buffer.byteLength(text);
-  const bytes = Buffer.from(new ArrayBuffer(ROOM + length + CRLF.length), ROOM, length);
+  if (length === text.length && length <= SMALL) return text;
+  // Not from Node's pool, of which what is retained would keep 8 KiB alive.
+  const bytes = Buffer.allocUnsafeSlow(length);
   bytes.write(text);
   return bytes;
 }
 
-/** Text of ASCII as one chunk of HTTP. */
+/** Text of ASCII as one chunk of HTTP (RFC 9112 §7.1). */
 export function chunkOf(text: string): string {
   return headOf(text.length) + text + CRLF;
 }
 
-/** Bytes for any number of streams: made once, as they are and as one chunk of HTTP (RFC 9112 §7.1). */
+/** What goes to streams in one write: made once, as one chunk of HTTP and as it is. */
 export class Payload {
-  /** The bytes as one chunk, for a socket. */
-  readonly chunk: Buffer;
-  readonly #start: number;
+  /** The chunk, for a socket; of a string each unit is a byte (`latin1`). */
+  readonly chunk: Encoded;
   #bytes: Buffer | undefined;
 
-  constructor(parts: readonly Buffer[]) {
-    let length = 0;
-    for (const part of parts) length += part.length;
-
-    const head = headOf(length);
-    this.#start = head.length;
-    const [first] = parts;
-    const isAlone = parts.length === 1 && first !== undefined && hasRoom(first);
-    const size = head.length + length + CRLF.length;
-    this.chunk = isAlone ? Buffer.from(first.buffer, ROOM - head.length, size) : Buffer.allocUnsafe(size);
-    this.chunk.write(head, 0, 'latin1');
-    if (!isAlone) {
-      let offset = head.length;
-      for (const part of parts) {
-        this.chunk.set(part, offset);
-        offset += part.length;
-      }
-    }
-    this.chunk.write(CRLF, head.length + length, 'latin1');
+  /** @param isShared whether more than one stream gets it: a string would be copied for each of them */
+  constructor(parts: readonly Encoded[], isShared: boolean) {
+    const text = textOf(parts);
+    if (text === undefined) this.chunk = concat(parts);
+    else this.chunk = isShared ? Buffer.from(chunkOf(text), 'latin1') : chunkOf(text);
   }
 
   /** The bytes as they are, for a response that does its own framing. */
   get bytes(): Buffer {
-    this.#bytes ??= this.chunk.subarray(this.#start, -CRLF.length);
+    this.#bytes ??= bufferOf(this.chunk).subarray(this.chunk.indexOf('\n') + 1, -CRLF.length);
     return this.#bytes;
   }
 }
 
-function headOf(length: number): string {
-  return length.toString(16) + CRLF;
+function textOf(parts: readonly Encoded[]): string | undefined {
+  let text = '';
+  for (const part of parts) {
+    if (typeof part !== 'string') return undefined;
+    text += part;
+  }
+  return text;
 }
 
-function hasRoom({ buffer, byteOffset, length }: Buffer): boolean {
-  return byteOffset === ROOM && buffer.byteLength === ROOM + length + CRLF.length;
+function concat(parts: readonly Encoded[]): Buffer {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  return Buffer.concat([headOf(length), ...parts, CRLF].map(bufferOf));
+}
+
+function bufferOf(part: Encoded): Buffer {
+  return typeof part === 'string' ? Buffer.from(part, 'latin1') : part;
+}
+
+function headOf(length: number): string {
+  return length.toString(16) + CRLF;
 }

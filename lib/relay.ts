@@ -65,6 +65,10 @@ export interface BackplaneSnapshot {
   readonly queued: number;
 }
 
+type Told = Pick<Letter, 'waits' | 'accepted' | 'refused'>;
+
+const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
+
 // Channels that are made known again at a time.
 const HOLD = 500;
 
@@ -163,12 +167,21 @@ export class Relay implements Node {
   }
 
   /** Appends an event; it comes back as an entry. */
-  write({ member, body, event, outcome, perNode, writer }: Write): void {
+  write(write: Write): void {
+    const { member, body, outcome, writer } = write;
+    this.written += 1;
+    const number = ++this.#writes;
+    const isHeard = outcome !== undefined || writer !== undefined || this.#station.events.has('write');
+    // In one process nothing is refused: where nobody listens there is nothing to tell.
+    const told = isHeard || this.#outbox !== undefined ? this.#teller(write, number) : NOBODY;
+    this.#append(member, body, number, outcome !== undefined, told);
+  }
+
+  /** Who tells of a write what becomes of it. */
+  #teller({ member, body, event, outcome, perNode, writer }: Write, number: number): Told {
     const { events, sequence } = this.#station;
     const { listeners } = member.feed;
-    this.written += 1;
     const channel = member.id;
-    const number = ++this.#writes;
     let place: Position | undefined;
     if (outcome !== undefined) {
       const at = performance.now();
@@ -182,7 +195,7 @@ export class Relay implements Node {
       });
       this.#answers.await(number, poll);
     }
-    this.#append(member, body, number, outcome !== undefined, {
+    return {
       waits: writer !== undefined,
       accepted: ({ seq, nodes }) => {
         if (outcome !== undefined) {
@@ -201,7 +214,7 @@ export class Relay implements Node {
         if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
         this.#answers.giveUp(number, happened, member.feed.listeners);
       },
-    });
+    };
   }
 
   /** Appends the end of a channel. */
@@ -317,7 +330,7 @@ export class Relay implements Node {
     body: string | null,
     number: number,
     asks: boolean,
-    told: Pick<Letter, 'waits' | 'accepted' | 'refused'>,
+    told: Told,
     made?: Terms,
   ): void {
     const chanId = id;

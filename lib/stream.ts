@@ -3,7 +3,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Transport } from './events.js';
 import { connectionKey } from './kernel.js';
-import { bytesOf, chunkOf, Payload } from './payload.js';
+import { chunkOf, Payload } from './payload.js';
 
 /** A request of `node:http`, of Express, or of the compatibility layer of `node:http2`. */
 export type Request = IncomingMessage | Http2ServerRequest;
@@ -229,7 +229,7 @@ class SocketStream implements Stream {
   write(payload: Payload): Written {
     const socket = this.#socket;
     if (!socket.writable || this.#isTakenOver) return faultOf(socket) ?? 'closed';
-    socket.write(payload.chunk);
+    socket.write(payload.chunk, 'latin1');
     return this.#look();
   }
 
@@ -322,7 +322,7 @@ class ResponseStream implements Stream {
 
   /** Writes the first text. */
   open(text: string): Written {
-    return this.write(new Payload([bytesOf(text)]));
+    return this.write(new Payload([text], false));
   }
 
   write(payload: Payload): Written {

@@ -21,6 +21,7 @@ import {
   InvalidDataError,
   InvalidEventNameError,
 } from '../lib/index.js';
+import { type Encoded, encode as encodeText, Payload } from '../lib/payload.js';
 import type { Position } from '../lib/position.js';
 import { type ReceivedEvent, StrictParser } from './support/parser.js';
 import { SCALE } from './support/scale.js';
@@ -152,7 +153,7 @@ describe('A frame', () => {
     const batch = fc.array(fc.tuple(written, fc.boolean()), { minLength: 25, maxLength: 25 });
     fc.assert(
       fc.property(batch, cuts, (writes, sizes) => {
-        const bytes: Buffer[] = [];
+        const parts: Encoded[] = [];
         const expected: ReceivedEvent[] = [];
         let heartbeats = 0;
         for (const [each, beats] of writes) {
@@ -165,14 +166,14 @@ describe('A frame', () => {
             continue;
           }
           seq += 1;
-          bytes.push(frame.bytes);
+          parts.push(frame.bytes);
           expected.push(received(each, EPOCH, seq));
           if (beats) {
-            bytes.push(HEARTBEAT);
+            parts.push(HEARTBEAT);
             heartbeats += 1;
           }
         }
-        const stream = Buffer.concat(bytes);
+        const stream = new Payload(parts, seq % 2 === 0).bytes;
         const { events, comments, retries, faults } = parsed(stream, sizes);
         // As text: there is no lone surrogate in it, and chai takes twenty times as long to compare it in depth.
         const all = JSON.stringify(expected);
@@ -280,7 +281,7 @@ describe('What else is on the wire', () => {
           recovered: true,
         });
         const { events, comments, retries, faults } = parsed(
-          Buffer.concat([Buffer.from(open, 'latin1'), HEARTBEAT, encodeEnd(ended, 9).bytes, encodeRetry(5)]),
+          new Payload([open, HEARTBEAT, encodeEnd(ended, 9).bytes, encodeRetry(5)], false).bytes,
           sizes,
         );
         expect(events.map(({ type }) => type)).to.deep.equal([
@@ -398,5 +399,40 @@ describe('The parser of these tests', () => {
     }
     expect(parsed(Buffer.from([0x3a, 0xff, 0x0a])).faults).to.deep.equal(['malformed UTF-8']);
     expect(parsed(Buffer.from(':\nretry: 5\n')).faults).to.deep.equal([]);
+  });
+});
+
+describe('What goes out in one write', () => {
+  const parts = ['id: 1\ndata: x\n\n', 'data: é\n\n', `data: ${'x'.repeat(2000)}\n\n`, ':\n'];
+  const combinations = parts.flatMap((one) => [[one], ...parts.map((other) => [one, other])]);
+
+  for (const isShared of [true, false]) {
+    it(`is one chunk, and the same bytes without it, ${isShared ? 'for many streams' : 'for one'}`, () => {
+      for (const texts of combinations) {
+        const text = texts.join('');
+        const payload = new Payload(
+          texts.map((each) => encodeText(each)),
+          isShared,
+        );
+        const chunk =
+          typeof payload.chunk === 'string' ? Buffer.from(payload.chunk, 'latin1') : payload.chunk;
+        const size = Buffer.byteLength(text).toString(16);
+        expect(chunk.toString()).to.equal(`${size}\r\n${text}\r\n`);
+        expect(payload.bytes.toString()).to.equal(text);
+      }
+    });
+  }
+
+  it('is a buffer that they share where there are many streams', () => {
+    expect(new Payload([encodeText('data: x\n\n')], true).chunk).to.be.instanceOf(Buffer);
+  });
+
+  it('is encoded as a buffer of its own, but where it is short and ASCII', () => {
+    expect(encodeText('x'.repeat(1024))).to.be.a('string');
+    for (const text of ['é', 'x'.repeat(1025)]) {
+      const bytes = encodeText(text) as Buffer;
+      expect(bytes.toString()).to.equal(text);
+      expect(bytes.buffer.byteLength).to.equal(bytes.length);
+    }
   });
 });

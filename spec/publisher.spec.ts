@@ -26,6 +26,7 @@ import {
   inProcess,
   type PublisherOptions,
 } from '../lib/index.js';
+import { merge } from '../lib/log.js';
 import { Refusal, Reply } from '../lib/reply.js';
 import { EventClient, RawClient, told } from './support/client.js';
 import { delayed } from './support/delayed.js';
@@ -649,7 +650,9 @@ for (const { name, make } of [
       const { push, server } = await hub(options, (push) => make().use(parser, push.publisher(everyone)));
       const news = push.channels.create<string>({ name: 'news', rewind: 10 });
       const texts = () =>
-        Array.from(news.feed.log.after(0), ({ bytes }) => /^data: (.*)$/m.exec(String(bytes))?.[1]);
+        merge([news.feed.log.after(0)], Infinity).map(
+          ({ bytes }) => /^data: (.*)$/m.exec(String(bytes))?.[1],
+        );
       return {
         push,
         texts,
