@@ -53,7 +53,7 @@ export function admin(office: Office): Handler {
       return;
     }
     const answer = (reply: Reply | undefined) => send(request, response, reply);
-    const work = async () => answer(await administer(office, request, address, deeds));
+    const work = () => administer(office, request, address, deeds);
     void attempt(work, answer, next, office.events, 'It could not be done.');
   };
 }

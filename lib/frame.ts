@@ -150,8 +150,10 @@ function endEvent(chanId: string): string {
 }
 
 function json(data: object): string {
-  const unit = (text: string) => `\\u${text.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  return JSON.stringify(data).replace(/[\u0080-\uffff]/g, unit);
+  const text = JSON.stringify(data);
+  if (Buffer.byteLength(text) === text.length) return text;
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return text.replace(/[\u0080-\uffff]/g, escaped);
 }
 
 function idOf(position: Position, label: string): string {

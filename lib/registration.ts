@@ -46,7 +46,7 @@ export class Registration {
     const refuse = (refusal: Refusal<RefusalCode> | undefined) => {
       if (refusal !== undefined) this.#refuse(request, response, refusal, channelIdsOf(target));
     };
-    const work = async () => refuse(await this.#register(request, response, target));
+    const work = () => this.#register(request, response, target);
     const { events } = this.#door.roster;
     void attempt(work, refuse, next, events, 'It could not be decided whether you may listen to this.');
   }
@@ -67,7 +67,7 @@ export class Registration {
     const { channelIds } = target;
     const refusal = misnamed(channelIds, settings.channelsPerStream);
     if (refusal !== undefined) return refusal;
-    if (!acceptsEventStream(request.headers.accept)) {
+    if (!acceptsEventStream(target.accept)) {
       return new Refusal(406, 'NOT_ACCEPTABLE', 'A channel can be had as text/event-stream.');
     }
 

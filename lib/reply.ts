@@ -62,18 +62,18 @@ export function send(request: Request, response: Response, reply: Reply | undefi
 }
 
 /**
- * Does the work of a handler, of which the answer is part. An error of the user's own code goes to `next`, or is told, and
+ * Does the work of a handler, and answers with what comes of it, if anything does. An error of the user's own code goes to `next`, or is told, and
  * answered by 500 with this message.
  */
-export async function attempt(
-  work: () => Promise<void>,
-  answer: (refusal: Refusal<'INTERNAL'>) => void,
+export async function attempt<R extends Reply>(
+  work: () => Promise<R | undefined>,
+  answer: (reply: R | Refusal<'INTERNAL'> | undefined) => void,
   next: Next | undefined,
   events: Events,
   message: string,
 ): Promise<void> {
   try {
-    await work();
+    answer(await work());
   } catch (error) {
     if (next !== undefined) {
       next(error);

@@ -55,7 +55,7 @@ const WRITE = ServerResponse.prototype.write;
 export function isAnswerable(request: Request, response: Response): boolean {
   if (response.headersSent) return false;
   if (isHttp2(request, response)) return !response.stream.destroyed;
-  return request.socket.writable && !request.socket.destroyed;
+  return request.socket.writable;
 }
 
 /** Answers with a short body, or with none where the method is HEAD. */
@@ -134,8 +134,8 @@ function setHead(response: Response): void {
   for (const [name, value] of HEAD) response.setHeader(name, value);
 }
 
-function isHttp2(request: Request, _response: Response): _response is Http2ServerResponse {
-  return request.httpVersionMajor === 2;
+function isHttp2(request: Request, response: Response): response is Http2ServerResponse {
+  return !(response instanceof ServerResponse) && request.httpVersionMajor === 2;
 }
 
 /**

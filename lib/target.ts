@@ -7,6 +7,8 @@ export interface Target {
   readonly channelIds: readonly string[];
   /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
   readonly cursor: Position | null | undefined;
+  /** Its header `Accept`. */
+  readonly accept: string | undefined;
 }
 
 /** Not below the mount, or more than one segment below it. */
@@ -25,8 +27,12 @@ export function addressOf(request: Request): Address {
   const target = request.url ?? '';
   // A server must accept the absolute form too (RFC 9112 §3.2.2).
   const url = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
-  const [, path, query] = /^([^?#]*)\??([^#]*)/.exec(url) as unknown as [string, string, string];
-  const below = path.replace(/^\//, '').replace(/\/$/, '');
+  const [resource] = cut(url, '#');
+  const [path, query] = cut(resource, '?');
+  const below = path.slice(
+    path.startsWith('/') ? 1 : 0,
+    path.length > 1 && path.endsWith('/') ? -1 : undefined,
+  );
   return { segments: below === '' ? [] : below.split('/').map(decoded), parameters: parametersOf(query) };
 }
 
@@ -39,9 +45,9 @@ export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof M
   const ids = new Set([...segments, ...named]);
   if (ids.has(undefined)) return MALFORMED;
   // A browser that reconnects sets the header; the query is still that of its first request.
-  const header = request.headers['last-event-id'] as string | undefined;
+  const { accept, 'last-event-id': header } = request.headers;
   const inQuery = parameters.find(([name]) => name === 'last_event_id') ?? ['', ''];
-  return { channelIds: [...ids] as string[], cursor: cursorOf(header || inQuery[1]) };
+  return { channelIds: [...ids] as string[], cursor: cursorOf((header as string) || inQuery[1]), accept };
 }
 
 /** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
@@ -67,9 +73,15 @@ function cursorOf(text: string | undefined): Target['cursor'] {
 function parametersOf(query: string): [name: string | undefined, value: string | undefined][] {
   if (query === '') return [];
   return query.split('&').map((pair) => {
-    const [name = '', ...value] = pair.replaceAll('+', ' ').split('=');
-    return [decoded(name), decoded(value.join('='))];
+    const [name, value] = cut(pair.replaceAll('+', ' '), '=');
+    return [decoded(name), decoded(value)];
   });
+}
+
+/** What stands before the first of such a mark, and what behind it. */
+function cut(text: string, mark: string): [before: string, after: string] {
+  const at = text.indexOf(mark);
+  return at === -1 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
 
 // Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
