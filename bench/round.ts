@@ -26,6 +26,9 @@ interface Said {
   cpu?: number;
   elapsed?: number;
   times?: string[];
+  /** Turns before the measured ones, and those. */
+  before?: number;
+  measured?: number;
   resident?: number;
   heap?: number;
 }
@@ -118,27 +121,30 @@ function linesOf(times: readonly string[], load: Load): string {
   return times.map((time, turn) => (turn < load.warmup ? '' : `${turn} ${time}\n`)).join('');
 }
 
-function check({ name }: Contender, load: Load, counted: readonly number[], measured: unknown): void {
+function check({ name }: Contender, load: Load, counted: readonly number[], said: Said | undefined): void {
   let expected = [load.warmup + load.streams, 0, 0, 0];
   if (load.measure === 'deliveries') {
-    const each = (load.warmup + load.turns) * load.burst;
+    const { before = load.warmup, measured = load.turns } = said ?? {};
+    const each = (before + measured) * load.burst;
     expected = [load.streams, each * load.streams, each, each];
   }
   const seen = counted.slice(0, 4).join(' ');
-  if (measured !== undefined && seen === expected.join(' ')) return;
+  if (said !== undefined && seen === expected.join(' ')) return;
   throw new Error(
     `${name}: the clients counted ${seen || 'nothing'}, not ${expected.join(' ')} ` +
       '(streams that are open, events in all, fewest and most on a stream)',
   );
 }
 
-function sampleOf({ cpu, elapsed, resident, heap }: Said, load: Load, delays: readonly number[]): Sample {
+function sampleOf(said: Said, load: Load, delays: readonly number[]): Sample {
+  const { cpu, elapsed, resident, heap } = said;
   if (resident !== undefined && heap !== undefined) {
     return { resident: resident / load.streams / 1024, heap: heap / load.streams / 1024 };
   }
   if (cpu === undefined || elapsed === undefined)
     throw new Error('The server said nothing that it measured.');
-  const count = load.measure === 'deliveries' ? load.turns * load.burst * load.streams : load.streams;
+  const count =
+    load.streams * (load.measure === 'deliveries' ? (said.measured ?? load.turns) * load.burst : 1);
   const speed = { cost: cpu / count, rate: (count / elapsed) * 1e6 };
   if (load.measure !== 'deliveries' || load.interval === undefined) return speed;
   const [p50 = 0, p99 = 0, last = 0] = delays.map((delay) => delay / 1e6);

@@ -78,7 +78,8 @@ async function measure({ name, load, contenders, rounds: most = rounds }: Case):
 
 function shortened(load: Load): Load {
   // Not its warm-up: what runs cold is another program.
-  if (load.measure === 'deliveries') return { ...load, turns: Math.ceil(load.turns / 5) };
+  if (load.measure === 'deliveries')
+    return { ...load, turns: Math.ceil(load.turns / 5), least: (load.least ?? 0) / 5 };
   return { ...load, streams: load.streams / 5 };
 }
 

@@ -65,7 +65,8 @@ async function portOf(server: Server | number): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-async function deliver(served: Served, { bytes, streams, burst, warmup, turns, interval = 0 }: Deliveries) {
+async function deliver(served: Served, load: Deliveries) {
+  const { bytes, streams, burst, warmup, turns, least = 0, interval = 0 } = load;
   const write = contender.outcome ? served.send : served.write;
   if (write === undefined) throw new Error('This server tells no outcome.');
   const data = MARK.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');
@@ -73,8 +74,10 @@ async function deliver(served: Served, { bytes, streams, burst, warmup, turns, i
   const times: string[] = [];
 
   // Never the next turn before the last has arrived everywhere: fan-outs that overlap would merge.
-  const run = async (count: number) => {
-    for (let turn = 0; turn < count; turn += 1) {
+  const run = async (count: number, pause: number) => {
+    const until = performance.now() + least;
+    let turn = 0;
+    for (; turn < count || performance.now() < until; turn += 1) {
       const chosen = written(turn, streams);
       const arrived = once(process.stdin, 'data');
       const start = performance.now();
@@ -85,14 +88,15 @@ async function deliver(served: Served, { bytes, streams, burst, warmup, turns, i
       }
       await arrived;
       await Promise.all(outcomes);
-      const rest = start + interval - performance.now();
+      const rest = start + pause - performance.now();
       if (rest > 0) await setTimeout(rest);
     }
+    return turn;
   };
-  await run(warmup);
+  const before = await run(warmup, 0);
   const done = stopwatch(served);
-  await run(turns);
-  return { ...done(), times };
+  const measured = await run(turns, interval);
+  return { ...done(), before, measured, times };
 }
 
 async function connect(served: Served) {
