@@ -84,7 +84,7 @@ const single: Deliveries = {
   burst: 1,
   warmup: 60,
   turns: 60,
-  least: 3000,
+  least: 2500,
 };
 const burst: Deliveries = { ...single, burst: 16, warmup: 15, turns: 15 };
 const connects: Opened = { measure: 'connects', streams: 6000, warmup: 12_000, window: 32 };
