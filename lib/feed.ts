@@ -42,8 +42,8 @@ export class Feed {
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
 
-  // What most feeds never have is made when they first do: an empty set weighs 0.2 KiB, and to look into one that has left
-  // the processor's caches takes as long as all else that a write does.
+  // What most feeds never have is made when they first do: an empty set weighs 0.2 KiB, and where there are very many feeds
+  // a look into it misses the processor's caches twice.
   #writers: Set<Writer> | undefined;
   // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
   #open: Set<Tally> | undefined;
