@@ -62,8 +62,8 @@ export function send(request: Request, response: Response, reply: Reply | undefi
 }
 
 /**
- * Does the work of a handler, and answers with what comes of it, if anything does. An error of the user's own code goes to `next`, or is told, and
- * answered by 500 with this message.
+ * Does the work of a handler, and answers with what comes of it, if anything does. An error of the user's own code goes to
+ * `next`, or is told, and answered by 500 with this message.
  */
 export async function attempt<R extends Reply>(
   work: () => Promise<R | undefined>,
