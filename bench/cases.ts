@@ -87,7 +87,7 @@ const single: Deliveries = {
   least: 2500,
 };
 const burst: Deliveries = { ...single, burst: 16, warmup: 15, turns: 15 };
-const connects: Opened = { measure: 'connects', streams: 6000, warmup: 12_000, window: 32 };
+const connects: Opened = { measure: 'connects', streams: 4000, warmup: 8000, window: 32 };
 
 export const cases: readonly Case[] = [
   {
@@ -203,14 +203,14 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'connects',
-    title: '6,000 streams opened, 32 at a time',
+    title: '4,000 streams opened, 32 at a time',
     load: connects,
     contenders: [subject, ours.http, ...peers, bare.route, bare.response],
     goals: [cost(1.15, bare.route), { ...cost(1.15, bare.response), who: ours.http }],
   },
   {
     name: 'connects-serial',
-    title: '6,000 streams opened, one after the other',
+    title: '4,000 streams opened, one after the other',
     load: { ...connects, window: 1 },
     contenders: [subject, betterSse, bare.route],
     goals: [cost(1.15, bare.route)],
