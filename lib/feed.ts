@@ -178,7 +178,7 @@ export class Feed {
 
   #between(from: number, to: number): Iterable<Tally> {
     // As a rule nobody asks.
-    return this.#open === undefined ? [] : walk(this.#open, from, to);
+    return this.#open === undefined || this.#open.size === 0 ? [] : walk(this.#open, from, to);
   }
 
   #settleIfComplete(tally: Tally): void {

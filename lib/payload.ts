@@ -1,5 +1,5 @@
 const CRLF = '\r\n';
-// A buffer weighs half a KiB more than what it holds, and a collection has to look at it.
+// A buffer weighs 0.3 KiB more than a string of the same text, and a collection has more to do with it.
 const SMALL = 1024;
 
 /** Text as bytes, or while they are few, and ASCII, as it is: a string of as many units. */
