@@ -19,7 +19,7 @@ export interface Deliveries {
   streams: number;
   /** Writes in one turn of the event loop, on each channel that is written to. */
   burst: number;
-  /** Turns before the measured ones, in which the code becomes hot; at the least. */
+  /** Turns before the measured ones, in which the code becomes hot: at the least, but in no more than ten seconds. */
   warmup: number;
   /** Turns that are measured, at the least. */
   turns: number;
@@ -82,7 +82,7 @@ const single: Deliveries = {
   bytes: 64,
   streams: 1000,
   burst: 1,
-  warmup: 60,
+  warmup: 300,
   turns: 60,
   least: 2500,
 };
@@ -100,14 +100,14 @@ export const cases: readonly Case[] = [
   {
     name: 'few',
     title: '64 bytes to 100 streams, one write at a time',
-    load: { ...single, streams: 100, warmup: 300, turns: 300 },
+    load: { ...single, streams: 100, warmup: 3000, turns: 300 },
     contenders: [subject, betterSse, ws, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.68, betterSse)],
   },
   {
     name: 'many',
     title: '64 bytes to 5,000 streams, one write at a time',
-    load: { ...single, streams: 5000, warmup: 15, turns: 20 },
+    load: { ...single, streams: 5000, warmup: 60, turns: 20 },
     contenders: [subject, betterSse, sseChannel, ws, socketIo, nchan, bare.response, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.68, betterSse), cost(1, nchan)],
   },
@@ -121,7 +121,7 @@ export const cases: readonly Case[] = [
   {
     name: '16kib',
     title: '16 KiB to 500 streams, one write at a time',
-    load: { ...single, bytes: 16_384, streams: 500, warmup: 60, turns: 60 },
+    load: { ...single, bytes: 16_384, streams: 500, warmup: 600, turns: 60 },
     contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.15, betterSse)],
   },
