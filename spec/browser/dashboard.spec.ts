@@ -261,4 +261,16 @@ describe('The dashboard in a browser', function () {
     await visit.says('#channels tr', 'chat');
     visit.faultless(CUT);
   });
+
+  it('draws its charts where the browser’s language is none that Intl knows', async () => {
+    const other = await Visit.open(
+      browser,
+      demo,
+      "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' });",
+    );
+    await other.says('#monitor-text', 'Monitor live');
+    await other.page.locator('#chart-rates canvas').waitFor();
+    other.faultless();
+    await other.page.context().close();
+  });
 });

@@ -102,9 +102,13 @@ export class Visit {
     });
   }
 
-  /** Opens the overview, and waits until it has heard of everything. */
-  static async open(browser: Browser, demo: Demo): Promise<Visit> {
+  /**
+   * Opens the overview, and waits until it has heard of everything.
+   * @param script runs before any of the page
+   */
+  static async open(browser: Browser, demo: Demo, script = ''): Promise<Visit> {
     const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1440, height: 900 } });
+    await context.addInitScript({ content: script });
     const page = await context.newPage();
     page.setDefaultTimeout(10_000);
     const visit = new Visit(page, demo.url);

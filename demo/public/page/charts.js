@@ -1,5 +1,6 @@
 // The last minutes, drawn by uPlot. Their window, their axes and their sizes are fixed, so that only the lines move.
 
+import './language.js';
 import uPlot from '../vendor/uPlot.esm.js';
 import { byId, element, setText } from './dom.js';
 import { count, milliseconds } from './format.js';
