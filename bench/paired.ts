@@ -15,6 +15,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import express from 'express';
 import { comet } from '../dist/esm/index.js';
+import { median } from './report.js';
 import { compiled, here, pinned, prepare, typescript } from './tools.js';
 
 const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n';
@@ -115,6 +116,7 @@ async function connect(subject: Subject, streams: number): Promise<Readable> {
   );
   // Its stdin ends with this process, and the client with it.
   const client = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit', 'pipe'] });
+  client.once('exit', () => process.exit(1));
   const acknowledged = client.stdio[3] as Readable;
   await once(acknowledged, 'data');
   while (subject.streams() < streams) await setTimeout(10);
@@ -177,9 +179,4 @@ function writing(sockets: ReadonlySet<Socket>, encoded: () => Buffer): Pick<Subj
 function eventOf(data: string): string {
   id += 1;
   return `id: ${id}\ndata: ${data}\n\n`;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
 }

@@ -139,7 +139,7 @@ function rangeOf(values: readonly number[]): string {
   return `(${fixed(Math.min(...values))} – ${fixed(Math.max(...values))})`;
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   const [low, high] = [sorted[sorted.length % 2 === 0 ? middle - 1 : middle], sorted[middle]];

@@ -96,6 +96,7 @@ async function deliver(served: Served, load: Deliveries) {
     }
     return turn;
   };
+  // Where latency is measured, the client knows the warm-up by its turns.
   const before = await run(warmup, 0, interval > 0 ? Infinity : WARMUP_MS);
   const done = stopwatch(served);
   const measured = await run(turns, interval);
