@@ -5,7 +5,7 @@ import type { Sequence } from './position.js';
 import { inSlices } from './slices.js';
 
 // Deliveries between two looks at the clock.
-const STRIDE = 16;
+const STRIDE = 32;
 
 /**
  * Once per turn of the event loop: what is new, to whom. A system call is nine tenths of the cost of a delivery,

@@ -288,6 +288,30 @@ for (const { name, make } of [
       expect(seen).to.match(/^:ok\n(.*\n)+data: one\n\n.*\ndata: two\n\n$/);
     });
 
+    it('a middleware that wraps the write of the socket sees every byte, once', async () => {
+      let seen = '';
+      const { push, news, server } = await house((push) =>
+        make().use(({ socket }, _response, next) => {
+          const { write } = socket;
+          socket.write = (...args: unknown[]) => {
+            seen += String(args[0]);
+            return write.apply(socket, args as Parameters<typeof write>);
+          };
+          next();
+        }, push),
+      );
+      const joined = nextJoin(push);
+      const client = await EventClient.open(`${server.url}/news`);
+      expect((await joined).transport).to.equal('socket');
+      expect(await news.send('one')).to.deep.equal(success);
+      news.write('two');
+      expect(await client.heard(2)).to.deep.equal(['one', 'two']);
+      expect(seen).to.match(/^HTTP\/1.1 200 OK\r\n/);
+      for (const event of ['comet:open', 'data: one', 'data: two']) {
+        expect(seen.split(event)).to.have.length(2);
+      }
+    });
+
     it('a wrapped res.write that throws ends its own stream, and no other', async () => {
       const { push, news, server } = await house((push) =>
         make()
@@ -382,12 +406,18 @@ describe('TLS', () => {
   for (const maxVersion of versions) {
     const common = { ciphers: 'PSK', maxVersion };
     const secured = async (options: CometOptions = {}) => {
+      const responses: ServerResponse[] = [];
       const rooms = await house(
-        (push) => createHttpsServer({ ...common, pskCallback: () => psk }, push),
+        (push) =>
+          createHttpsServer({ ...common, pskCallback: () => psk }, (request, response) => {
+            responses.push(response);
+            push(request, response);
+          }),
         options,
       );
       return {
         ...rooms,
+        responses,
         open: async (path = '/news') => {
           const options: RequestOptions & { pskCallback: unknown } = {
             ...common,
@@ -421,7 +451,7 @@ describe('TLS', () => {
     });
 
     it(`${maxVersion}: what a client does not read is not delivered`, async () => {
-      const { push, news, open } = await secured({
+      const { push, news, responses, open } = await secured({
         maxFrame: 16 * 2 ** 20,
         log: { bytes: 64 * 2 ** 20 },
       });
@@ -433,6 +463,9 @@ describe('TLS', () => {
       const behind = news.send('behind it');
       // It goes out in the same turn as what stands before it.
       expect(await chat.send('to a reader')).to.deep.equal(success);
+      // Node aborts the process where TLS gets a write while another one is under way.
+      responses[0]?.write(':what somebody else writes\n');
+      await new Promise(setImmediate);
       push.deactivate();
       const failure = { status: 'failure', failed: 1, reasons: { deactivated: 1 } };
       expect(await flood).to.deep.include(failure);
@@ -556,6 +589,55 @@ describe('HTTP/2', () => {
     await push.close({ drain: 500 });
     expect(await outcome).to.deep.equal(success);
     expect(await client.all()).to.match(/data: the last\n\nretry: \d+\n$/);
+  });
+});
+
+describe('What somebody else writes to the response of a stream', () => {
+  const theirs = `:${'their comment '.repeat(2 ** 20)}\n\n`;
+
+  /** A client that does not read. */
+  async function shared() {
+    const responses: ServerResponse[] = [];
+    const options = { maxFrame: 32 * 2 ** 20, log: { bytes: 64 * 2 ** 20 } };
+    const rooms = await house(
+      (push) => (request, response) => {
+        responses.push(response);
+        push(request, response);
+      },
+      options,
+    );
+    const client = await RawClient.get(rooms.port, '/news');
+    await client.until('comet:open');
+    client.stall();
+    return { ...rooms, client, response: responses[0] as ServerResponse };
+  }
+
+  it('goes before what is written later, though the socket still holds it', async () => {
+    const { push, news, client, response } = await shared();
+    response.write(theirs);
+    await new Promise(setImmediate);
+    response.write(':and another\n\n');
+    const outcome = news.send('ours');
+    await new Promise(setImmediate);
+    expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('behind');
+    client.read();
+    expect(await outcome).to.deep.equal(success);
+    expect(await client.until('data: ours\n\n')).to.equal(true);
+    expect(client.text.indexOf('data: ours')).above(client.text.indexOf(':and another'));
+  });
+
+  it('goes behind what was written before, though the kernel has yet to take that', async () => {
+    const { push, news, client, response } = await shared();
+    const outcome = news.send('our event '.repeat(2 ** 20));
+    await new Promise(setImmediate);
+    expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('behind');
+    response.write(theirs);
+    client.read();
+    expect(await outcome).to.deep.equal(success);
+    expect(await client.until(/their comment \n\n/)).to.equal(true);
+    expect(client.text.indexOf('their comment')).above(client.text.lastIndexOf('our event'));
+    expect(await news.send('once more')).to.deep.equal(success);
+    expect(await client.until('data: once more\n\n')).to.equal(true);
   });
 });
 

@@ -69,7 +69,7 @@ export class Connection {
   #given = 0;
   // Of what was given, what was yet to be taken of a write that then failed.
   #lost = 0;
-  // What is yet to be taken of the write under way, when it was given. Node has one at a time.
+  // What was yet to be taken of the writes under way, when the last of them was given or one of them ended.
   #waiting = 0;
   #closed: number | undefined;
   readonly #handle: Handle;
@@ -124,7 +124,7 @@ export class Connection {
     request.oncomplete = (status, ...rest) => {
       // By now libuv has forgotten how much of it was left. This is the least that the kernel took: nothing since.
       if (status !== 0 && this.#closed === undefined) this.#lost += this.#waiting;
-      this.#waiting = 0;
+      this.#waiting = status === 0 ? this.#handle.writeQueueSize : 0;
       oncomplete.call(request, status, ...rest);
     };
   }
