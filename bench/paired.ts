@@ -87,9 +87,7 @@ async function takeTurns(streams: number, bytes: number): Promise<void> {
   const rounds = async (deliveries: number) => {
     const turns = new Map(subjects.map((subject) => [subject, [] as number[]]));
     for (let round = 0; round * streams < deliveries; round += 1) {
-      for (const subject of subjects) turns.get(subject)?.push(await turn(subject));
-      // Who follows whom is not to matter.
-      subjects.push(subjects.shift() as Subject);
+      for (const subject of shuffled(subjects)) turns.get(subject)?.push(await turn(subject));
     }
     return turns;
   };
@@ -100,6 +98,12 @@ async function takeTurns(streams: number, bytes: number): Promise<void> {
     median(measured.get(subject) ?? []),
   ]);
   process.stdout.write(JSON.stringify(Object.fromEntries(costs)), () => process.exit());
+}
+
+/** Who follows whom is not to matter. */
+function shuffled<T>(items: readonly T[]): T[] {
+  const places = items.map((item) => ({ item, at: Math.random() }));
+  return places.toSorted((a, b) => a.at - b.at).map(({ item }) => item);
 }
 
 /** Opens the streams of one, from a process of their own. Returns what tells that all of a turn has arrived. */
