@@ -1,6 +1,6 @@
-// npx tsx --tsconfig tsconfig.esm.json bench/paired.ts [streams] [bytes of data] [processes]
+// npx tsx --tsconfig tsconfig.esm.json bench/paired.ts [streams] [bytes of data] [processes] [writes a turn]
 //
-// What a delivery takes beside one bare `socket.write`, all in one process, which they take turns in: so nothing tells them
+// What a delivery takes beside one bare `socket.write` of all that a turn has, all in one process, which they take turns in: so nothing tells them
 // apart that makes one process dearer than the next. The report has the median of each process's turns, as a ratio to the
 // bare socket's, and of those the median and the range.
 
@@ -40,15 +40,15 @@ type Costs = Record<string, number>;
 let id = 0;
 
 const [role, ...rest] = process.argv.slice(2);
-if (role === 'turns') await takeTurns(Number(rest[0]), Number(rest[1]));
-else await main(...[role ?? 1000, rest[0] ?? 64, rest[1] ?? 5].map(Number));
+if (role === 'turns') await takeTurns(Number(rest[0]), Number(rest[1]), Number(rest[2]));
+else await main(...[role ?? 1000, rest[0] ?? 64, rest[1] ?? 5, rest[2] ?? 1].map(Number));
 
-async function main(streams = 0, bytes = 0, processes = 0): Promise<void> {
+async function main(streams = 0, bytes = 0, processes = 0, burst = 0): Promise<void> {
   prepare();
   const runs: Costs[] = [];
   for (let run = 0; run < processes; run += 1) {
     const file = fileURLToPath(import.meta.url).slice(here('.').length);
-    const [command, args] = pinned(0, typescript(file, ['turns', String(streams), String(bytes)]));
+    const [command, args] = pinned(0, typescript(file, ['turns', ...[streams, bytes, burst].map(String)]));
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, NODE_ENV: 'production' },
@@ -57,7 +57,7 @@ async function main(streams = 0, bytes = 0, processes = 0): Promise<void> {
     if (said === '') throw new Error('A process ended before its turns did.');
     runs.push(JSON.parse(said));
   }
-  console.log(`${bytes} bytes to ${streams} streams, ${processes} processes\n`);
+  console.log(`${bytes} bytes to ${streams} streams, ${burst} a turn, ${processes} processes\n`);
   console.log('| | µs of CPU | × | range |\n|---|---|---|---|');
   const [base = ''] = Object.keys(runs[0] ?? {});
   for (const name of Object.keys(runs[0] ?? {})) {
@@ -70,11 +70,11 @@ async function main(streams = 0, bytes = 0, processes = 0): Promise<void> {
   }
 }
 
-async function takeTurns(streams: number, bytes: number): Promise<void> {
+async function takeTurns(streams: number, bytes: number, burst: number): Promise<void> {
   const data = '^'.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');
-  const subjects = [bareSocket(data), routeSocket(data), ours(data)];
+  const subjects = [bareSocket(data, burst), routeSocket(data, burst), ours(data, burst)];
   const acknowledgements = new Map<Subject, Readable>();
-  for (const subject of subjects) acknowledgements.set(subject, await connect(subject, streams));
+  for (const subject of subjects) acknowledgements.set(subject, await connect(subject, streams, burst));
 
   const turn = async (subject: Subject) => {
     const arrived = once(acknowledgements.get(subject) as Readable, 'data');
@@ -82,7 +82,7 @@ async function takeTurns(streams: number, bytes: number): Promise<void> {
     subject.write();
     await arrived;
     const { user, system } = process.cpuUsage(before);
-    return (user + system) / streams;
+    return (user + system) / streams / burst;
   };
   const rounds = async (deliveries: number) => {
     const turns = new Map(subjects.map((subject) => [subject, [] as number[]]));
@@ -107,7 +107,7 @@ function shuffled<T>(items: readonly T[]): T[] {
 }
 
 /** Opens the streams of one, from a process of their own. Returns what tells that all of a turn has arrived. */
-async function connect(subject: Subject, streams: number): Promise<Readable> {
+async function connect(subject: Subject, streams: number, burst: number): Promise<Readable> {
   const { server, path } = subject;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -116,7 +116,7 @@ async function connect(subject: Subject, streams: number): Promise<Readable> {
   writeFileSync(paths, `${path}\n`);
   const [command, args] = pinned(
     1,
-    compiled('client.c', ['127.0.0.1', port, paths, 'http', streams, 0, WINDOW, streams, 0]),
+    compiled('client.c', ['127.0.0.1', port, paths, 'http', streams, 0, WINDOW, streams * burst, 0]),
   );
   // Its stdin ends with this process, and the client with it.
   const client = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit', 'pipe'] });
@@ -127,7 +127,7 @@ async function connect(subject: Subject, streams: number): Promise<Readable> {
   return acknowledged;
 }
 
-function bareSocket(data: string): Subject {
+function bareSocket(data: string, burst: number): Subject {
   const sockets = new Set<Socket>();
   const server = createNetServer({ noDelay: true }, (socket) => {
     socket.once('data', () => {
@@ -136,19 +136,19 @@ function bareSocket(data: string): Subject {
     });
     socket.on('error', () => socket.destroy());
   });
-  return { name: 'bare socket', server, path: '/', ...writing(sockets, () => Buffer.from(eventOf(data))) };
+  return { name: 'bare socket', server, path: '/', ...writing(sockets, () => eventsOf(data, burst)) };
 }
 
 /** What there is to reach under Express: the sockets belong to requests of an Express route. */
-function routeSocket(data: string): Subject {
+function routeSocket(data: string, burst: number): Subject {
   const sockets = new Set<Socket>();
   const app = express().get('/', ({ socket }, response) => {
     response.type('text/event-stream').flushHeaders();
     sockets.add(socket);
   });
   const chunk = () => {
-    const event = eventOf(data);
-    return Buffer.from(`${event.length.toString(16)}\r\n${event}\r\n`);
+    const events = eventsOf(data, burst);
+    return `${events.length.toString(16)}\r\n${events}\r\n`;
   };
   return {
     name: 'bare socket of an Express route',
@@ -158,7 +158,7 @@ function routeSocket(data: string): Subject {
   };
 }
 
-function ours(data: string): Subject {
+function ours(data: string, burst: number): Subject {
   const push = comet();
   const channel = push.channels.create<string>({ name: 'one' });
   return {
@@ -166,21 +166,27 @@ function ours(data: string): Subject {
     server: createServer(express().use('/channels', push)),
     path: '/channels?chan_id=one',
     streams: () => channel.listeners,
-    write: () => void channel.write(data),
+    write: () => {
+      for (let each = 0; each < burst; each += 1) channel.write(data);
+    },
   };
 }
 
-function writing(sockets: ReadonlySet<Socket>, encoded: () => Buffer): Pick<Subject, 'streams' | 'write'> {
+function writing(sockets: ReadonlySet<Socket>, textOf: () => string): Pick<Subject, 'streams' | 'write'> {
   return {
     streams: () => sockets.size,
     write: () => {
-      const bytes = encoded();
+      const bytes = Buffer.from(textOf());
       for (const socket of sockets) socket.write(bytes);
     },
   };
 }
 
-function eventOf(data: string): string {
-  id += 1;
-  return `id: ${id}\ndata: ${data}\n\n`;
+function eventsOf(data: string, count: number): string {
+  let events = '';
+  for (let each = 0; each < count; each += 1) {
+    id += 1;
+    events += `id: ${id}\ndata: ${data}\n\n`;
+  }
+  return events;
 }

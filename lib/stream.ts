@@ -168,11 +168,11 @@ function endOf(response: Response): void {
 }
 
 /**
- * Whether bytes may be given to a socket's own `_write`, past the queue that every Writable keeps before it: with that, and
- * the tick that it has after each write, a delivery costs 2 to 5 % more. Node documents `_write` for whoever
- * implements a stream, not for whoever uses one. So it is called only where it is that of `net.Socket` itself, which can take
- * a write while another is under way (that of TLS can't), and where nobody has replaced `write`: everywhere
- * else, and in a Node that has changed this, the bytes go through the queue.
+ * Whether bytes may be given to the socket's `_write`, past the queue that every Writable keeps before that: the queue, and
+ * its tick after each write, are 2 to 5 % of a delivery. Node documents `_write` for who implements a stream, not for who
+ * uses one. So only where it is that of `net.Socket` itself, which can take a write while another is under way (under TLS
+ * Node would abort), and where nobody has replaced `write` to see what goes by. Everywhere else the bytes go
+ * through the queue.
  */
 function mayPass(socket: Socket): boolean {
   return (
@@ -204,9 +204,8 @@ function onResponseClose(this: ServerResponse): void {
 }
 
 /**
- * Writes chunks of HTTP/1.1 on the socket itself: `response.write` costs half as much again. Whether a write was
- * delivered is read off the socket's state, because Node's callbacks report no error for a batch that a reset
- * threw away.
+ * Writes chunks of HTTP/1.1 on the socket itself: `response.write` costs half as much again. A callback of Node's counts
+ * only together with the socket's state, because it reports no error for a batch that a reset threw away.
  */
 class SocketStream implements Stream {
   readonly #socket: StreamSocket;
@@ -286,7 +285,7 @@ class SocketStream implements Stream {
     else this.responseEnded(response);
   }
 
-  /** Writes past the queue that a socket keeps. Called back at once, the operating system has taken all of it. */
+  /** Writes past the queue of the socket. What is called back before that returns, the operating system has taken. */
   #pass(chunk: Encoded): Written {
     const socket = this.#socket;
     const encoding = (typeof chunk === 'string' ? 'latin1' : 'buffer') as BufferEncoding;
