@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from './errors.js';
 import { type Encoded, encode, Payload } from './payload.js';
 import { formatPosition, type Position } from './position.js';
