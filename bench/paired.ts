@@ -1,8 +1,8 @@
 // npx tsx --tsconfig tsconfig.esm.json bench/paired.ts [streams] [bytes of data] [processes] [writes a turn]
 //
-// What a delivery takes beside one bare `socket.write` of all that a turn has, all in one process, which they take turns in: so nothing tells them
-// apart that makes one process dearer than the next. The report has the median of each process's turns, as a ratio to the
-// bare socket's, and of those the median and the range.
+// What a delivery takes beside one bare `socket.write` of all that a turn has, all in one process, which they take turns
+// in: so nothing tells them apart that makes one process dearer than the next. The report has the median of each process's
+// turns, as a ratio to the bare socket's, and of those the median and the range.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

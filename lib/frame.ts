@@ -1,3 +1,4 @@
+// Not the global one, as in slices.ts.
 import { performance } from 'node:perf_hooks';
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from './errors.js';
 import { type Encoded, encode, Payload } from './payload.js';
