@@ -160,11 +160,12 @@ export class Feed {
 
   /** Tells the laggards that the log has left behind. */
   overrun(): void {
-    if (this.log.floor <= this.#slowest) return;
+    const laggards = this.#laggards;
+    if (laggards === undefined || this.log.floor <= this.#slowest) return;
     this.#slowest = Infinity;
-    for (const [reader] of this.#laggards ?? []) {
+    for (const [reader] of laggards) {
       if (reader.standing(this) < this.log.floor) reader.overrun(this);
-      if (this.#laggards?.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
+      if (laggards.has(reader)) this.#slowest = Math.min(this.#slowest, reader.standing(this));
     }
   }
 

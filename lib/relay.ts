@@ -326,7 +326,7 @@ export class Relay implements Node {
   }
 
   #append(
-    { id, terms }: Member,
+    { id, feed }: Member,
     body: string | null,
     number: number,
     asks: boolean,
@@ -334,7 +334,7 @@ export class Relay implements Node {
     made?: Terms,
   ): void {
     const chanId = id;
-    const bounds = terms.log;
+    const bounds = feed.log.limits;
     if (this.#link.direct === undefined) {
       this.#outbox?.post({ append: { chanId, body, bounds, number, asks, made }, ...told });
       return;

@@ -22,10 +22,15 @@ export function inProcess(): Backplane {
 /** A channel, and who has it. */
 interface Channel {
   readonly terms: Terms;
-  readonly nodes: Map<string, Node>;
+  // Not a set: there is one, as a rule, and that is walked for each entry.
+  nodes: Node[];
   last: number;
-  /** Who answers for a write. How many listeners they have is known when they do. */
-  respondents: ReadonlyMap<string, number>;
+}
+
+/** An entry on its way: to all who have its channel by the time that it comes to them. */
+interface Delivery {
+  readonly entry: Entry;
+  readonly channel: Channel;
 }
 
 const NOBODY: ReadonlyMap<string, number> = new Map();
@@ -36,17 +41,20 @@ class InProcess implements Backplane {
   readonly nodes = new Map<string, Node>();
   readonly channels = new Map<string, Channel>();
   seq = 0;
-  readonly #undelivered: [Entry, ReadonlyMap<string, Node>][] = [];
+  readonly #undelivered: Delivery[] = [];
   #delivering = false;
 
   /** Delivers to all nodes. What is appended by whoever receives something stands behind that, for every node. */
-  deliver(entry: Entry, nodes: ReadonlyMap<string, Node>): void {
-    this.#undelivered.push([entry, nodes]);
-    if (this.#delivering) return;
+  deliver(entry: Entry, channel: Channel): void {
+    let next: Delivery | undefined = { entry, channel };
+    if (this.#delivering) {
+      this.#undelivered.push(next);
+      return;
+    }
     this.#delivering = true;
     try {
-      for (let next = this.#undelivered.shift(); next !== undefined; next = this.#undelivered.shift()) {
-        for (const node of next[1].values()) node.receive(next[0]);
+      for (; next !== undefined; next = this.#undelivered.shift()) {
+        for (const node of next.channel.nodes) node.receive(next.entry);
       }
     } finally {
       this.#delivering = false;
@@ -88,8 +96,9 @@ class InProcessLink implements DirectLink {
     const entry = { chanId, epoch, seq, previous: channel.last, body, age: 0, asker };
     channel.last = seq;
     if (body === null) engine.channels.delete(chanId);
-    engine.deliver(entry, channel.nodes);
-    return { seq, nodes: asks ? channel.respondents : NOBODY };
+    engine.deliver(entry, channel);
+    // How many listeners they have is known when they answer.
+    return { seq, nodes: asks ? new Map(channel.nodes.map(({ id }) => [id, 0])) : NOBODY };
   }
 
   find(chanIds: readonly string[]): ReadonlyMap<string, Terms> {
@@ -113,26 +122,22 @@ class InProcessLink implements DirectLink {
   async close(): Promise<void> {
     this.#engine.nodes.delete(this.#node.id);
     for (const channel of this.#engine.channels.values()) {
-      if (channel.nodes.delete(this.#node.id)) this.#count(channel);
+      // Another list, since this may be called from where it is walked.
+      channel.nodes = channel.nodes.filter((node) => node !== this.#node);
     }
   }
 
   #hold(chanId: string, terms: Terms): void {
     const { seq, channels } = this.#engine;
-    const channel = channels.get(chanId) ?? { terms, nodes: new Map(), last: seq, respondents: NOBODY };
+    const channel = channels.get(chanId) ?? { terms, nodes: [], last: seq };
     channels.set(chanId, channel);
-    channel.nodes.set(this.#node.id, this.#node);
-    this.#count(channel);
+    if (!channel.nodes.includes(this.#node)) channel.nodes.push(this.#node);
   }
 
   #recall(chanId: string): Retained | undefined {
-    for (const node of this.#engine.channels.get(chanId)?.nodes.values() ?? []) {
+    for (const node of this.#engine.channels.get(chanId)?.nodes ?? []) {
       if (node !== this.#node) return node.recall(chanId);
     }
     return undefined;
-  }
-
-  #count(channel: Channel): void {
-    channel.respondents = new Map(Array.from(channel.nodes.keys(), (id) => [id, 0]));
   }
 }
