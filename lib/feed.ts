@@ -1,4 +1,4 @@
-import type { Batch } from './frame.js';
+import type { Batch, Frame } from './frame.js';
 import { Log } from './log.js';
 import type { ChannelSettings } from './options.js';
 import type { Tally, Verdict } from './outcome.js';
@@ -23,6 +23,12 @@ export interface Writer {
   stop(): void;
 }
 
+/** Frames of one feed that go out together: those of its log that stand behind its last flush. */
+export interface News {
+  readonly feed: Feed;
+  readonly frames: Frame[];
+}
+
 let serial = 0;
 
 const NOBODY: ReadonlySet<Writer> = new Set();
@@ -39,6 +45,8 @@ export class Feed {
   listeners = 0;
   /** Every reader that is not blocked has been given what stands up to here. */
   flushed: number;
+  /** What the flush has yet to deliver, if anything. */
+  news: News | undefined;
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
 
@@ -232,11 +240,14 @@ export class Group {
   readonly readers = new Set<Reader>();
   /** Whether a feed of it has ended, and a reader that comes to that end has to move on. */
   ending: boolean;
+  /** Whether there is more than one feed. */
+  readonly isJoint: boolean;
 
   constructor(
     readonly key: string,
     readonly feeds: readonly Feed[],
   ) {
+    this.isJoint = feeds.length > 1;
     this.ending = feeds.some((feed) => feed.endedAt !== undefined);
   }
 }

@@ -1,6 +1,6 @@
-import type { Feed, Group } from './feed.js';
+import type { Feed, Group, News } from './feed.js';
 import { Batch, type Frame } from './frame.js';
-import { merge } from './log.js';
+import { Cursor, merge } from './log.js';
 import type { Sequence } from './position.js';
 import { inSlices } from './slices.js';
 
@@ -15,7 +15,8 @@ export class Flush implements Iterator<void> {
   /** Frames that were delivered, each as often as there were streams that took it. */
   delivered = 0;
   readonly #sequence: Sequence;
-  readonly #dirty = new Set<Feed>();
+  // In the order in which they were first written to.
+  #news: News[] = [];
   #pass: Iterator<void, void> | undefined;
   #held = false;
   #scheduled = false;
@@ -28,7 +29,8 @@ export class Flush implements Iterator<void> {
   append(feed: Feed, frame: Frame): void {
     feed.log.append(frame);
     // While a pass is under way its feeds must stay as they were when it began, whoever has left meanwhile.
-    if (feed.listeners > 0 || this.#pass !== undefined) this.#mark(feed);
+    if (feed.news !== undefined) feed.news.frames.push(frame);
+    else if (feed.listeners > 0 || this.#pass !== undefined) this.#announce(feed, frame);
     else feed.flushed = frame.seq;
     // How old they are is for the sweep to say: the oldest frame has long left the processor's caches.
     this.trim(feed);
@@ -61,8 +63,9 @@ export class Flush implements Iterator<void> {
     feed.moved();
   }
 
-  #mark(feed: Feed): void {
-    this.#dirty.add(feed);
+  #announce(feed: Feed, frame: Frame): void {
+    feed.news = { feed, frames: [frame] };
+    this.#news.push(feed.news);
     if (this.#scheduled) return;
     this.#scheduled = true;
     setImmediate(this.#begin);
@@ -107,13 +110,14 @@ export class Flush implements Iterator<void> {
   }
 
   *#deliver(): Generator<void, void> {
-    while (this.#dirty.size > 0) {
+    while (this.#news.length > 0) {
       const { head } = this.#sequence;
-      const feeds = [...this.#dirty];
-      this.#dirty.clear();
+      const news = this.#news;
+      this.#news = [];
+      for (const { feed } of news) feed.news = undefined;
 
       let steps = 0;
-      for (const { group, fresh, batch } of rounds(feeds, head)) {
+      for (const { group, fresh, batch } of rounds(news)) {
         let delivered = 0;
         // A set may be walked while it changes: who leaves in the middle hides no other, who joins stands at the
         // head and takes nothing.
@@ -124,9 +128,9 @@ export class Flush implements Iterator<void> {
         }
         if (delivered === 0) continue;
         this.delivered += delivered * batch.size;
-        for (const feed of fresh) feed.credit(delivered, feed.flushed, head);
+        for (const { feed } of fresh) feed.credit(delivered, feed.flushed, head);
       }
-      for (const feed of feeds) {
+      for (const { feed } of news) {
         feed.flushed = head;
         feed.moved();
       }
@@ -136,33 +140,37 @@ export class Flush implements Iterator<void> {
 
 interface Round {
   group: Group;
-  /** The feeds of the group that have news. */
-  fresh: readonly Feed[];
+  /** What the feeds of the group have. */
+  fresh: readonly News[];
   batch: Batch;
 }
 
-/** Who gets what, of all that came after each feed's last flush up to `head`. */
-function* rounds(feeds: readonly Feed[], head: number): IterableIterator<Round> {
-  const news = new Map<Group, Feed[]>();
-  for (const feed of feeds) {
-    for (const group of feed.groups) {
-      const fresh = news.get(group);
-      if (fresh === undefined) news.set(group, [feed]);
-      else fresh.push(feed);
+/** Who gets what. */
+function* rounds(news: readonly News[]): IterableIterator<Round> {
+  const joint = new Map<Group, News[]>();
+  for (const each of news) {
+    for (const group of each.feed.groups) {
+      if (!group.isJoint) {
+        yield { group, fresh: [each], batch: new Batch(each.frames, group.readers.size > 1) };
+        continue;
+      }
+      const fresh = joint.get(group);
+      if (fresh === undefined) joint.set(group, [each]);
+      else fresh.push(each);
     }
   }
 
   // Where one feed of a set has news, its batch serves every other set of which that is true as well. Never feed
   // by feed: a client's cursor is one number, and would come past events that are yet to be written.
-  const alone = new Map<Feed, Batch>();
-  for (const [group, fresh] of news) {
-    const [feed] = fresh as [Feed];
-    const isAlone = fresh.length === 1 && feed.groups.size > 1;
-    let batch = isAlone ? alone.get(feed) : undefined;
+  const alone = new Map<News, Batch>();
+  for (const [group, fresh] of joint) {
+    const [first] = fresh as [News];
+    const isAlone = fresh.length === 1 && first.feed.groups.size > 1;
+    let batch = isAlone ? alone.get(first) : undefined;
     if (batch === undefined) {
-      const unread = fresh.map(({ log, flushed }) => log.after(flushed));
-      batch = new Batch(merge(unread, Infinity, head), isAlone || group.readers.size > 1);
-      if (isAlone) alone.set(feed, batch);
+      const unread = fresh.map(({ frames }) => new Cursor(frames, 0));
+      batch = new Batch(merge(unread), isAlone || group.readers.size > 1);
+      if (isAlone) alone.set(first, batch);
     }
     yield { group, fresh, batch };
   }

@@ -168,7 +168,7 @@ export class Follower {
     const { epoch } = this.#hub.sequence;
     const { log } = mirror.member.feed;
     let previous = log.floor;
-    const entries = merge([log.after(0)], Infinity).map((frame): Entry => {
+    const entries = merge([log.after(0)]).map((frame): Entry => {
       const { seq, at } = frame;
       const entry = { chanId, epoch, seq, previous, body: bodyOf(frame), age: performance.now() - at };
       previous = seq;

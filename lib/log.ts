@@ -148,17 +148,14 @@ export class Cursor {
   }
 }
 
-/**
- * The frames of several logs in one order, up to the position `head` and to `limit` bytes together; one frame at
- * least, if there is one.
- */
-export function merge(cursors: readonly Cursor[], limit: number, head = Infinity): Frame[] {
+/** The frames of several logs in one order, up to `limit` bytes together; one frame at least, if there is one. */
+export function merge(cursors: readonly Cursor[], limit = Infinity): Frame[] {
   const merged: Frame[] = [];
   let bytes = 0;
   while (true) {
     const cursor = earliest(cursors);
     const frame = cursor?.frame;
-    if (frame === undefined || frame.seq > head) return merged;
+    if (frame === undefined) return merged;
     bytes += frame.bytes.length;
     if (merged.length > 0 && bytes > limit) return merged;
     merged.push(frame);
