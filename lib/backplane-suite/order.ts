@@ -81,6 +81,21 @@ export const order: readonly Scene[] = [
     await Promise.all(echoes);
   }),
 
+  any('a node that leaves while it receives an entry keeps it from none behind it', async (stage) => {
+    const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
+    await ann.create('news');
+    for (const node of [bob, cy]) await node.listen(['news']);
+    const leaving: Promise<unknown>[] = [];
+    bob.onReceive = () => leaving.push(bob.close());
+    await ann.append('news', '1');
+    await cy.received(1);
+    await ann.append('news', '2');
+    await cy.received(2);
+    deepEqual(bob.bodies(), ['1']);
+    deepEqual(cy.bodies(), ['1', '2']);
+    await Promise.all(leaving);
+  }),
+
   remote('a mark stands where its snapshot was taken: all before it has come, no more', async (stage) => {
     const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
     const chanIds = ['news', 'sport'];
