@@ -27,6 +27,8 @@ export interface Writer {
 export interface News {
   readonly feed: Feed;
   readonly frames: Frame[];
+  /** These alone, for the groups of several feeds that have no other news; made for the first of them. */
+  batch: Batch | undefined;
 }
 
 let serial = 0;

@@ -64,7 +64,7 @@ export class Flush implements Iterator<void> {
   }
 
   #announce(feed: Feed, frame: Frame): void {
-    feed.news = { feed, frames: [frame] };
+    feed.news = { feed, frames: [frame], batch: undefined };
     this.#news.push(feed.news);
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -117,7 +117,8 @@ export class Flush implements Iterator<void> {
       for (const { feed } of news) feed.news = undefined;
 
       let steps = 0;
-      for (const { group, fresh, batch } of rounds(news)) {
+      for (const { group, fresh } of rounds(news)) {
+        const batch = batchOf(fresh, group);
         let delivered = 0;
         // A set may be walked while it changes: who leaves in the middle hides no other, who joins stands at the
         // head and takes nothing.
@@ -139,39 +140,39 @@ export class Flush implements Iterator<void> {
 }
 
 interface Round {
-  group: Group;
-  /** What the feeds of the group have. */
-  fresh: readonly News[];
-  batch: Batch;
+  readonly group: Group;
+  /** What its feeds have, each of which has something. */
+  readonly fresh: News[];
 }
 
 /** Who gets what. */
-function* rounds(news: readonly News[]): IterableIterator<Round> {
+function rounds(news: readonly News[]): Round[] {
+  const rounds: Round[] = [];
   const joint = new Map<Group, News[]>();
   for (const each of news) {
     for (const group of each.feed.groups) {
-      if (!group.isJoint) {
-        yield { group, fresh: [each], batch: new Batch(each.frames, group.readers.size > 1) };
+      // Never feed by feed: a client's cursor is one number, and would come past events that are yet to be written.
+      const others = group.isJoint ? joint.get(group) : undefined;
+      if (others !== undefined) {
+        others.push(each);
         continue;
       }
-      const fresh = joint.get(group);
-      if (fresh === undefined) joint.set(group, [each]);
-      else fresh.push(each);
+      const round = { group, fresh: [each] };
+      rounds.push(round);
+      if (group.isJoint) joint.set(group, round.fresh);
     }
   }
+  return rounds;
+}
 
-  // Where one feed of a set has news, its batch serves every other set of which that is true as well. Never feed
-  // by feed: a client's cursor is one number, and would come past events that are yet to be written.
-  const alone = new Map<News, Batch>();
-  for (const [group, fresh] of joint) {
-    const [first] = fresh as [News];
-    const isAlone = fresh.length === 1 && first.feed.groups.size > 1;
-    let batch = isAlone ? alone.get(first) : undefined;
-    if (batch === undefined) {
-      const unread = fresh.map(({ frames }) => new Cursor(frames, 0));
-      batch = new Batch(merge(unread), isAlone || group.readers.size > 1);
-      if (isAlone) alone.set(first, batch);
-    }
-    yield { group, fresh, batch };
+/** What is new for a group. Where only one of several feeds has news, it serves every other group like that as well. */
+function batchOf(fresh: readonly News[], group: Group): Batch {
+  const [first] = fresh as [News];
+  if (!group.isJoint) return new Batch(first.frames, group.readers.size > 1);
+  if (fresh.length === 1) {
+    first.batch ??= new Batch(first.frames, first.feed.listeners > 1);
+    return first.batch;
   }
+  const unread = fresh.map(({ frames }) => new Cursor(frames, 0));
+  return new Batch(merge(unread), group.readers.size > 1);
 }
