@@ -5,7 +5,7 @@ import { get as getHttps } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
-import { cleanup } from './server.js';
+import { cleanup, witness } from './server.js';
 
 /** A TCP client that does as it is told: it stalls, resets, closes half, sends what no browser would. */
 export class RawClient {
@@ -118,6 +118,7 @@ export class EventClient {
       this.#told.emit('change');
     });
     response.on('error', () => {});
+    witness('client', () => ({ ended: this.#ended, latest: this.events.slice(-3) }));
     const forget = cleanup(() => {
       response.destroy();
     });

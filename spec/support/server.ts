@@ -3,6 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import express, { type Express } from 'express';
 import express4 from 'express4';
+import type { Context, Test } from 'mocha';
 import { type Comet, type CometOptions, comet, type Handler } from '../../lib/index.js';
 
 type Cleanup = () => Promise<void> | void;
@@ -21,11 +22,36 @@ async function clean(): Promise<void> {
   for (const run of due) await run();
 }
 
+type Testimony = () => object;
+
+const witnesses: [name: string, testimony: Testimony][] = [];
+// Some tests send megabytes.
+const TESTIMONY = 2000;
+
+/** Where the test fails, it is told how this stood: that a test ran out of time does not say who was waited for. */
+export function witness(name: string, testimony: Testimony): void {
+  witnesses.push([name, testimony]);
+}
+
+function hear(test: Test | undefined): void {
+  const called = witnesses.splice(0);
+  if (test?.state !== 'failed') return;
+  console.error(`How things stood at the end of "${test.fullTitle()}":`);
+  for (const [name, testimony] of called) {
+    console.error(`  ${name}: ${JSON.stringify(testimony()).slice(0, TESTIMONY)}`);
+  }
+}
+
+async function afterTest(this: Context): Promise<void> {
+  hear(this.currentTest);
+  await clean();
+}
+
 /** What Mocha does after each test: of every file, also where one process runs several. */
-export const mochaHooks = { afterEach: clean };
+export const mochaHooks = { afterEach: afterTest };
 
 // Without that, where a file is run by itself and nobody has asked Mocha to require this one.
-if (typeof afterEach === 'function') afterEach(clean);
+if (typeof afterEach === 'function') afterEach(afterTest);
 
 /** A real server on a free port of this machine, closed after the test. */
 export class TestServer {
@@ -100,6 +126,7 @@ export async function hub(
 ): Promise<{ push: Comet; server: TestServer; port: number }> {
   const push = comet(options);
   cleanup(() => push.close({ drain: 1 }));
+  witness('hub', () => push.inspect({ streams: true }));
   const server = await TestServer.listen(app(push));
   return { push, server, port: server.port };
 }
