@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Case, cases, type Load } from './cases.js';
-import { nchan, subject } from './contenders.js';
+import { type Contender, nchan, subject } from './contenders.js';
 import { findNchan } from './nchan.js';
 import { type Figures, type Result, report } from './report.js';
 import { round } from './round.js';
@@ -65,15 +65,20 @@ async function measure({ name, load, contenders, rounds: most = rounds }: Case):
   const figures: Figures = new Map(present.map((contender) => [contender.name, []]));
   const count = Math.min(rounds, most);
   for (let turn = 0; turn < count; turn += 1) {
-    // Nobody is always first, or always behind the same other.
-    const start = turn % present.length;
-    for (const contender of [...present.slice(start), ...present.slice(0, start)]) {
+    for (const contender of inTurn(present, turn)) {
       console.error(`bench: ${name}, round ${turn + 1} of ${count}: ${contender.name}`);
       const sample = await round(contender, options.quick ? shortened(load) : load, flags);
       figures.get(contender.name)?.push(sample);
     }
   }
   return figures;
+}
+
+/** Nobody is always first, or always behind the same other: what one leaves behind in the kernel is the next one's. */
+function inTurn(contenders: readonly Contender[], turn: number): Contender[] {
+  const start = (turn >> 1) % contenders.length;
+  const order = [...contenders.slice(start), ...contenders.slice(0, start)];
+  return turn % 2 === 0 ? order : order.reverse();
 }
 
 function shortened(load: Load): Load {
