@@ -168,7 +168,8 @@ describe('pipe() over Redis', () => {
     );
     const source = slowly(1000, async (taken) => {
       if (taken === 400) {
-        await redis.kill();
+        // Killed, it may have told the writer of an item, and no listener yet.
+        await redis.stop();
         void redis.restart();
       }
     });
