@@ -74,7 +74,7 @@ async function measure({ name, load, contenders, rounds: most = rounds }: Case):
   return figures;
 }
 
-/** Nobody is always first, or always behind the same other, which moved two builds of the same code 10 % apart. */
+/** Nobody is always first, or always behind the same other, which has moved builds 10 % apart that cost the same. */
 function inTurn(contenders: readonly Contender[], turn: number): Contender[] {
   const start = (turn >> 1) % contenders.length;
   const order = [...contenders.slice(start), ...contenders.slice(0, start)];

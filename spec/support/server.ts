@@ -43,8 +43,11 @@ function hear(test: Test | undefined): void {
 }
 
 async function afterTest(this: Context): Promise<void> {
-  hear(this.currentTest);
-  await clean();
+  try {
+    hear(this.currentTest);
+  } finally {
+    await clean();
+  }
 }
 
 /** What Mocha does after each test: of every file, also where one process runs several. */
