@@ -3,12 +3,13 @@ interface Layout {
   /** Channels in all, which are called by their numbers. */
   channels(streams: number): number;
   /** Those of one stream. */
-  of(stream: number, streams: number): number[];
+  of(stream: number, streams: number): readonly number[];
   /** Those written to in a turn, so that each stream gets one event by it. */
-  written(turn: number, streams: number): number[];
+  written(turn: number, streams: number): readonly number[];
 }
 
 const SEVERAL = 20;
+const ranges = new Map<number, readonly number[]>();
 
 export const layouts = {
   one: {
@@ -57,6 +58,9 @@ export function pathsOf(layout: LayoutName, streams: number, path: string): stri
   );
 }
 
-function range(length: number): number[] {
-  return Array.from({ length }, (_, index) => index);
+// One that was asked for before is the same: a server asks in each turn, and what that takes is put down to it.
+function range(length: number): readonly number[] {
+  const made = ranges.get(length) ?? Array.from({ length }, (_, index) => index);
+  ranges.set(length, made);
+  return made;
 }
