@@ -1,4 +1,5 @@
 import type { ListenerCount } from './answers.js';
+import { type Moment, thisTurn } from './clock.js';
 import {
   ChannelEndedError,
   CometError,
@@ -60,7 +61,7 @@ export class Channel<Data = unknown> {
   #ended = false;
   #closed = false;
   #writes = 0;
-  #lastWrite: number | undefined;
+  #lastWrite: Moment | undefined;
 
   /** @internal Channels are made by `channels.create()` and `channels.open()`. */
   constructor(id: string, settings: ChannelSettings, station: Station) {
@@ -109,7 +110,7 @@ export class Channel<Data = unknown> {
       id: this.id,
       listeners: feed.listeners,
       writes: this.#writes,
-      lastWrite: this.#lastWrite === undefined ? null : new Date(this.#lastWrite),
+      lastWrite: this.#lastWrite === undefined ? null : new Date(this.#lastWrite.date),
       frames,
       bytes,
       lagging,
@@ -246,7 +247,7 @@ export class Channel<Data = unknown> {
     checkSize(body, position, this.#member.label, settings.maxFrame);
 
     this.#writes += 1;
-    this.#lastWrite = Date.now();
+    this.#lastWrite = thisTurn();
     relay.write({ member: this.#member, body, event, outcome, perNode, writer });
     this.#station.wrote();
     return body.length + this.#member.label.length;

@@ -34,6 +34,7 @@ export interface News {
 let serial = 0;
 
 const NOBODY: ReadonlySet<Writer> = new Set();
+const NOTHING: readonly Tally[] = [];
 
 /** One channel, seen from below: its log, who reads it, and which of its writes await their outcome. */
 export class Feed {
@@ -189,7 +190,7 @@ export class Feed {
 
   #between(from: number, to: number): Iterable<Tally> {
     // As a rule nobody asks.
-    return this.#open === undefined || this.#open.size === 0 ? [] : walk(this.#open, from, to);
+    return this.#open === undefined || this.#open.size === 0 ? NOTHING : walk(this.#open, from, to);
   }
 
   #settleIfComplete(tally: Tally): void {

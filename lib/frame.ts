@@ -1,5 +1,4 @@
-// Not the global one, as in slices.ts.
-import { performance } from 'node:perf_hooks';
+import { thisTurn } from './clock.js';
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from './errors.js';
 import { type Encoded, encode, Payload } from './payload.js';
 import { formatPosition, type Position } from './position.js';
@@ -11,7 +10,7 @@ import { formatPosition, type Position } from './position.js';
 export interface Frame {
   readonly seq: number;
   readonly bytes: Encoded;
-  /** When it was written, in milliseconds of `performance.now()`: whole ones, for which V8 needs no box. */
+  /** When it was written, in whole milliseconds of `performance.now()`. */
   readonly at: number;
 }
 
@@ -163,5 +162,5 @@ function idOf(position: Position, label: string): string {
 }
 
 function frameOf(text: string, seq: number, age: number): Frame {
-  return { seq, bytes: encode(text), at: Math.floor(performance.now() - age) };
+  return { seq, bytes: encode(text), at: thisTurn().time - Math.ceil(age) };
 }

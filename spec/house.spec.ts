@@ -14,7 +14,7 @@ const ROOMS = [
   'metrics index comet admin publisher registration target sweep lookout roster authorization idempotency body',
   'same-origin reply locate channels channel pipe relay follower answers poll outbox',
   'backplanes/redis backplanes/redis-script backplanes/in-process listener start stream kernel',
-  'source flush slices feed log frame payload events outcome options backplane position jitter errors',
+  'source flush slices feed log frame payload events outcome options backplane position jitter clock errors',
 ].flatMap((line) => line.split(' '));
 
 interface Import {

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect } from 'chai';
 import { EventClient, RawClient, told } from './support/client.js';
 import { newNode, until } from './support/nodes.js';
@@ -62,6 +63,21 @@ describe('inspect()', () => {
       streams: [{ ...expected.streams[0], since: since.toISOString() }],
       channels: [{ ...expected.channels[0], lastWrite: expected.channels[0]!.lastWrite!.toISOString() }],
     });
+  });
+
+  it('says when the last event was written', async () => {
+    const { push } = await hub();
+    const news = push.channels.create({ name: 'news' });
+    const written = () => push.inspect().channels[0]?.lastWrite?.getTime();
+    expect(written()).to.equal(undefined);
+    await turn();
+    const first = Date.now();
+    news.write('a');
+    expect(written()).to.be.within(first, Date.now());
+    while (Date.now() === first) await turn();
+    const second = Date.now();
+    news.write('b');
+    expect(written()).to.be.within(second, Date.now());
   });
 
   it('says nothing of each channel where that was asked for', async () => {

@@ -27,7 +27,7 @@ interface Channel {
   last: number;
 }
 
-/** An entry on its way: to all who have its channel by the time that it comes to them. */
+/** An entry that waits: for all who have its channel by the time that it comes to them. */
 interface Delivery {
   readonly entry: Entry;
   readonly channel: Channel;
@@ -46,14 +46,14 @@ class InProcess implements Backplane {
 
   /** Delivers to all nodes. What is appended by whoever receives something stands behind that, for every node. */
   deliver(entry: Entry, channel: Channel): void {
-    let next: Delivery | undefined = { entry, channel };
     if (this.#delivering) {
-      this.#undelivered.push(next);
+      this.#undelivered.push({ entry, channel });
       return;
     }
     this.#delivering = true;
     try {
-      for (; next !== undefined; next = this.#undelivered.shift()) {
+      for (const node of channel.nodes) node.receive(entry);
+      for (let next = this.#undelivered.shift(); next !== undefined; next = this.#undelivered.shift()) {
         for (const node of next.channel.nodes) node.receive(next.entry);
       }
     } finally {
