@@ -74,10 +74,30 @@ describe('inspect()', () => {
     const first = Date.now();
     news.write('a');
     expect(written()).to.be.within(first, Date.now());
-    while (Date.now() === first) await turn();
+    do await turn();
+    while (Date.now() === first);
     const second = Date.now();
     news.write('b');
     expect(written()).to.be.within(second, Date.now());
+  });
+
+  it('says so also after timers were replaced, and dropped', async () => {
+    const { push } = await hub();
+    const news = push.channels.create({ name: 'news' });
+    const { setImmediate } = globalThis;
+    await turn();
+    try {
+      globalThis.setImmediate = (() => {}) as unknown as typeof setImmediate;
+      news.write('a');
+    } finally {
+      globalThis.setImmediate = setImmediate;
+    }
+    const first = Date.now();
+    do await turn();
+    while (Date.now() === first);
+    const second = Date.now();
+    news.write('b');
+    expect(push.inspect().channels[0]?.lastWrite?.getTime()).to.be.within(second, Date.now());
   });
 
   it('says nothing of each channel where that was asked for', async () => {
