@@ -1,5 +1,3 @@
-import { performance } from 'node:perf_hooks';
-
 /** A moment, by both clocks, in milliseconds. */
 export interface Moment {
   /** Of `performance.now()`: whole ones, for which V8 needs no box. */

@@ -10,7 +10,7 @@ import { formatPosition, type Position } from './position.js';
 export interface Frame {
   readonly seq: number;
   readonly bytes: Encoded;
-  /** When it was written, in whole milliseconds of `performance.now()`. */
+  /** When the turn in which it was written began to write, in whole milliseconds of `performance.now()`. */
   readonly at: number;
 }
 
