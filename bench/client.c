@@ -220,8 +220,6 @@ int main(int count, char **arguments) {
       for (ssize_t at = 0; at < size; at += 1) found += bytes[at] == MARK;
       stream->events += found;
       total += found;
-      // A ping of socket.io's, which comes alone: no other frame is as short.
-      if (size == 3 && bytes[0] == (char)0x81 && bytes[2] == '2') send_frame(fd, "3");
       if (found > 0 && turns > 0) {
         long current = (stream->events - 1) / burst;
         if (current < turns) arrivals[(size_t)current * (size_t)stream_count + (size_t)id] = now();

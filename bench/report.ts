@@ -26,7 +26,7 @@ export function report(results: readonly Result[]): string {
       `${pins ? 'server and client each on a core of its own' : 'not pinned to cores'} · every event counted`,
     '',
     'The server’s CPU (user and system) for each event that arrived, or each stream that was opened. Medians of the',
-    'rounds; × is their ratio to the first row’s, and the range of that ratio over the rounds.',
+    'rounds; × is a round’s ratio to the first row’s: the median of the rounds, and the range.',
     ...goals(results),
     ...shares(results),
     ...growth(results),
@@ -47,7 +47,7 @@ function goals(results: readonly Result[]): string[] {
 function aim(name: string, { figure, who = subject, beside, most, more }: Goal, figures: Figures): string {
   const of = (contender: { name: string }) => median(valuesOf(figures, contender.name, figure));
   const least = beside.reduce((best, one) => (of(one) < of(best) ? one : best));
-  const reached = more ? of(who) - of(least) : of(who) / of(least);
+  const reached = more ? of(who) - of(least) : ratioOf(figures, who.name, least.name, figure);
   const range = more ? [] : [rangeOf(ratios(figures, who.name, least.name, figure))];
   const verdict = reached <= most ? 'met' : 'missed';
   const unit = more ? ' KiB more' : '';
@@ -126,10 +126,10 @@ function valuesOf(figures: Figures, name: string, figure: Figure): number[] {
 }
 
 function ratioOf(figures: Figures, name: string, other: string, figure: Figure): number {
-  return median(valuesOf(figures, name, figure)) / median(valuesOf(figures, other, figure));
+  return median(ratios(figures, name, other, figure));
 }
 
-/** Round by round: the two ran soon after one another, under the same noise. */
+/** Round by round: the two ran in turns, under the same noise. */
 function ratios(figures: Figures, name: string, other: string, figure: Figure): number[] {
   const others = valuesOf(figures, other, figure);
   return valuesOf(figures, name, figure).map((value, round) => value / (others[round] ?? Number.NaN));

@@ -15,77 +15,166 @@ const LIMIT_MS = 120_000;
 // Streams that are opened at one time where their opening is not measured.
 const WINDOW = 64;
 
-/** What a round has measured. */
+/** What a round has measured of a contender. */
 export type Sample = Partial<Record<Figure, number>>;
 
 /** What a server says: see harness.ts. */
 interface Said {
   port?: number;
   path?: string;
-  go?: true;
+  ready?: true;
   cpu?: number;
   elapsed?: number;
-  times?: string[];
-  /** Turns before the measured ones, and those. */
-  before?: number;
+  /** Turns that were measured, and all there were until now. */
   measured?: number;
+  turns?: number;
+  /** When measured turns were written: `NUMBER NS`. */
+  times?: string[];
   resident?: number;
   heap?: number;
 }
 
 /**
- * One round: a server in a process of its own on core 0, its clients in another on core 1.
- * Both exit when their stdin ends, so that they can't outlive this process however it ends.
+ * One round of all contenders, each by its name. Where the CPU of events is measured they are all there at once, and have a
+ * part of it in turns: noise that comes and goes within seconds hits all of them. Otherwise they come one after the other.
  * @throws unless all streams were opened, and the clients counted exactly what was written, on every stream
  */
-export async function round(contender: Contender, load: Load, flags: readonly string[]): Promise<Sample> {
-  const [serverCommand, serverArguments] = pinned(0, serverOf(contender, load, flags));
-  const server = spawn(serverCommand, serverArguments, {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, NODE_ENV: 'production' },
-  });
-  const running: ChildProcess[] = [server];
-  try {
-    const messages = createInterface(server.stdout)[Symbol.asyncIterator]();
-    const address = await said(messages);
-
-    const [clientCommand, clientArguments] = pinned(1, clientOf(contender, load, address));
-    const client = spawn(clientCommand, clientArguments, {
-      // What it acknowledges goes to the server without a detour through this process.
-      stdio: ['pipe', 'pipe', 'inherit', server.stdin],
-    });
-    running.push(client);
-    const result = text(client.stdout as Readable);
-
-    const stopped = Promise.race([
-      once(client, 'exit').then(() => undefined),
-      setTimeout(LIMIT_MS, undefined, { ref: false }),
-    ]);
-    let measured = await Promise.race([said(messages), stopped]);
-    if (measured?.go) {
-      client.stdin?.write('\n');
-      measured = await Promise.race([said(messages), stopped]);
+export async function round(
+  contenders: readonly Contender[],
+  load: Load,
+  number: number,
+  flags: readonly string[],
+): Promise<Map<string, Sample>> {
+  const { parts = 1 } = load as Deliveries;
+  const order = inTurn(contenders, number);
+  const samples = new Map<string, Sample>();
+  for (const group of parts > 1 ? [order] : order.map((one) => [one])) {
+    const bouts: Bout[] = [];
+    try {
+      for (const contender of group) {
+        const bout = new Bout(contender, load, flags);
+        bouts.push(bout);
+        await bout.prepare();
+      }
+      for (let part = 0; part < parts; part += 1) {
+        for (const bout of inTurn(bouts, part)) await bout.part();
+      }
+      for (const bout of bouts) samples.set(bout.contender.name, await bout.end());
+    } finally {
+      for (const bout of bouts) bout.kill();
     }
-    client.stdin?.end(linesOf(measured?.times ?? [], load));
-    const counted = (await result).trim().split(' ').map(Number);
-    check(contender, load, counted, measured);
+  }
+  return samples;
+}
 
-    server.stdin.end();
-    await once(server, 'exit');
-    return sampleOf(measured as Said, load, counted.slice(4));
-  } finally {
-    for (const child of running) child.kill('SIGKILL');
+/** Nobody is always first, or always behind the same other, which has moved builds 10 % apart that cost the same. */
+function inTurn<One>(all: readonly One[], turn: number): One[] {
+  const start = (turn >> 1) % all.length;
+  const order = [...all.slice(start), ...all.slice(0, start)];
+  return turn % 2 === 0 ? order : order.reverse();
+}
+
+/**
+ * A contender's server in a process of its own on core 0, and its clients in another on core 1.
+ * Both exit when their stdin ends, so that they can't outlive this process however it ends.
+ */
+class Bout {
+  readonly #load: Load;
+  readonly #server: ChildProcess;
+  readonly #messages: AsyncIterator<string>;
+  #client: ChildProcess | undefined;
+  #counted: Promise<string> | undefined;
+  #stopped: Promise<undefined> | undefined;
+  readonly #parts: Said[] = [];
+
+  constructor(
+    readonly contender: Contender,
+    load: Load,
+    flags: readonly string[],
+  ) {
+    this.#load = load;
+    const [command, args] = pinned(0, serverOf(contender, load, flags));
+    this.#server = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, NODE_ENV: 'production' },
+    });
+    this.#messages = createInterface(this.#server.stdout as Readable)[Symbol.asyncIterator]();
+  }
+
+  /** Opens the streams that are there before anything is measured, and lets the server become hot. */
+  async prepare(): Promise<void> {
+    const [command, args] = pinned(1, clientOf(this.contender, this.#load, await said(this.#messages)));
+    this.#client = spawn(command, args, {
+      // What it acknowledges goes to the server without a detour through this process.
+      stdio: ['pipe', 'pipe', 'inherit', this.#server.stdin],
+    });
+    this.#counted = text(this.#client.stdout as Readable);
+    this.#stopped = once(this.#client, 'exit').then(() => undefined);
+    await this.#said();
+  }
+
+  /** Has one part of what is measured. */
+  async part(): Promise<void> {
+    const begins = this.#load.measure === 'deliveries' ? this.#server : this.#client;
+    begins?.stdin?.write('\n');
+    this.#parts.push(await this.#said());
+  }
+
+  /** Ends both processes. Returns what was measured. */
+  async end(): Promise<Sample> {
+    const lines = this.#parts.flatMap(({ times = [] }) => times);
+    this.#client?.stdin?.end(lines.map((line) => `${line}\n`).join(''));
+    const counted = await this.#count();
+    this.#check(counted);
+    this.#server.stdin?.end();
+    await once(this.#server, 'exit');
+    return sampleOf(this.#parts, this.#load, counted.slice(4));
+  }
+
+  kill(): void {
+    this.#server.kill('SIGKILL');
+    this.#client?.kill('SIGKILL');
+  }
+
+  /** What the server says next; what the clients have counted is told instead where it says nothing. */
+  async #said(): Promise<Said> {
+    const late = setTimeout(LIMIT_MS, undefined, { ref: false });
+    const message = await Promise.race([said(this.#messages), this.#stopped, late]);
+    if (message !== undefined) return message;
+    this.#client?.stdin?.end();
+    throw new Error(`${this.contender.name}: the clients counted ${(await this.#count()).join(' ')}.`);
+  }
+
+  async #count(): Promise<number[]> {
+    return ((await this.#counted) ?? '').trim().split(' ').map(Number);
+  }
+
+  #check(counted: readonly number[]): void {
+    const { measure, warmup, streams } = this.#load;
+    let expected = [warmup + streams, 0, 0, 0];
+    if (measure === 'deliveries') {
+      const each = (this.#parts.at(-1)?.turns ?? 0) * this.#load.burst;
+      expected = [streams, each * streams, each, each];
+    }
+    const seen = counted.slice(0, 4).join(' ');
+    if (seen === expected.join(' ')) return;
+    throw new Error(
+      `${this.contender.name}: the clients counted ${seen}, not ${expected.join(' ')} ` +
+        '(streams that are open, events in all, fewest and most on a stream)',
+    );
   }
 }
 
 function serverOf(contender: Contender, load: Load, flags: readonly string[]): Command {
   const file = `servers/${contender.server}`;
   if (!file.endsWith('.c')) {
-    const gc = load.measure === 'memory' ? ['--expose-gc'] : [];
-    return typescript(file, [JSON.stringify({ load, contender })], [...flags, ...gc]);
+    // In a pause V8 would use the time to collect: that fills the caches of whoever has its part meanwhile, and no server that
+    // is at work has such a pause.
+    const gc = load.measure === 'memory' ? '--expose-gc' : '--no-memory-reducer';
+    return typescript(file, [JSON.stringify({ load, contender })], [...flags, gc]);
   }
-  const { bytes, streams, burst, warmup, turns, interval = 0 } = load as Deliveries;
-  return compiled(file, [bytes, streams, burst, warmup, turns, interval]);
+  const { bytes, streams, burst, warmup, lead = 0, turns, least = 0, interval = 0 } = load as Deliveries;
+  return compiled(file, [bytes, streams, burst, warmup, lead, turns, least, interval]);
 }
 
 function clientOf(
@@ -115,40 +204,21 @@ function clientOf(
   return compiled('client.c', ['127.0.0.1', port, paths, protocol, streams, 0, WINDOW, turn, remembered]);
 }
 
-/** When each of the measured turns was written, for the client. */
-function linesOf(times: readonly string[], load: Load): string {
-  if (load.measure !== 'deliveries' || load.interval === undefined) return '';
-  return times.map((time, turn) => (turn < load.warmup ? '' : `${turn} ${time}\n`)).join('');
-}
-
-function check({ name }: Contender, load: Load, counted: readonly number[], said: Said | undefined): void {
-  let expected = [load.warmup + load.streams, 0, 0, 0];
-  if (load.measure === 'deliveries') {
-    const { before = load.warmup, measured = load.turns } = said ?? {};
-    const each = (before + measured) * load.burst;
-    expected = [load.streams, each * load.streams, each, each];
+function sampleOf(parts: readonly Said[], load: Load, delays: readonly number[]): Sample {
+  const sum = (of: (part: Said) => number | undefined) =>
+    parts.reduce((sum, part) => sum + (of(part) ?? Number.NaN), 0);
+  if (load.measure === 'memory') {
+    const each = (bytes: number) => bytes / load.streams / 1024;
+    return { resident: each(sum(({ resident }) => resident)), heap: each(sum(({ heap }) => heap)) };
   }
-  const seen = counted.slice(0, 4).join(' ');
-  if (said !== undefined && seen === expected.join(' ')) return;
-  throw new Error(
-    `${name}: the clients counted ${seen || 'nothing'}, not ${expected.join(' ')} ` +
-      '(streams that are open, events in all, fewest and most on a stream)',
-  );
-}
-
-function sampleOf(said: Said, load: Load, delays: readonly number[]): Sample {
-  const { cpu, elapsed, resident, heap } = said;
-  if (resident !== undefined && heap !== undefined) {
-    return { resident: resident / load.streams / 1024, heap: heap / load.streams / 1024 };
+  const isWritten = load.measure === 'deliveries';
+  const count = load.streams * (isWritten ? sum(({ measured }) => measured) * load.burst : 1);
+  const cost = sum(({ cpu }) => cpu) / count;
+  if (!isWritten || load.interval === undefined) {
+    return { cost, rate: (count / sum(({ elapsed }) => elapsed)) * 1e6 };
   }
-  if (cpu === undefined || elapsed === undefined)
-    throw new Error('The server said nothing that it measured.');
-  const count =
-    load.streams * (load.measure === 'deliveries' ? (said.measured ?? load.turns) * load.burst : 1);
-  const speed = { cost: cpu / count, rate: (count / elapsed) * 1e6 };
-  if (load.measure !== 'deliveries' || load.interval === undefined) return speed;
   const [p50 = 0, p99 = 0, last = 0] = delays.map((delay) => delay / 1e6);
-  return { cost: speed.cost, p50, p99, last };
+  return { cost, p50, p99, last };
 }
 
 async function said(messages: AsyncIterator<string>): Promise<Said> {

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Case, cases, type Load } from './cases.js';
-import { type Contender, nchan, subject } from './contenders.js';
+import { nchan, subject } from './contenders.js';
 import { findNchan } from './nchan.js';
 import { type Figures, type Result, report } from './report.js';
 import { round } from './round.js';
@@ -59,32 +59,22 @@ function kept(): Result[] {
     });
 }
 
-/** Runs a case round by round, each contender once in every round: noise that comes and goes hits all of them. */
+/** Runs a case round by round, each contender once in every round. */
 async function measure({ name, load, contenders, rounds: most = rounds }: Case): Promise<Figures> {
   const present = contenders.filter((contender) => contender !== nchan || findNchan() !== undefined);
   const figures: Figures = new Map(present.map((contender) => [contender.name, []]));
   const count = Math.min(rounds, most);
   for (let turn = 0; turn < count; turn += 1) {
-    for (const contender of inTurn(present, turn)) {
-      console.error(`bench: ${name}, round ${turn + 1} of ${count}: ${contender.name}`);
-      const sample = await round(contender, options.quick ? shortened(load) : load, flags);
-      figures.get(contender.name)?.push(sample);
-    }
+    console.error(`bench: ${name}, round ${turn + 1} of ${count}`);
+    const samples = await round(present, options.quick ? shortened(load) : load, turn, flags);
+    for (const [contender, sample] of samples) figures.get(contender)?.push(sample);
   }
   return figures;
 }
 
-/** Nobody is always first, or always behind the same other, which has moved builds 10 % apart that cost the same. */
-function inTurn(contenders: readonly Contender[], turn: number): Contender[] {
-  const start = (turn >> 1) % contenders.length;
-  const order = [...contenders.slice(start), ...contenders.slice(0, start)];
-  return turn % 2 === 0 ? order : order.reverse();
-}
-
 function shortened(load: Load): Load {
   // Not its warm-up: what runs cold is another program.
-  if (load.measure === 'deliveries')
-    return { ...load, turns: Math.ceil(load.turns / 5), least: (load.least ?? 0) / 5 };
+  if (load.measure === 'deliveries') return { ...load, parts: Math.ceil((load.parts ?? 1) / 5) };
   return { ...load, streams: load.streams / 5 };
 }
 

@@ -23,8 +23,10 @@ export interface Served {
 
 // The byte that the client counts: in each event once, and in nothing else that a server sends.
 const MARK = '^';
-// Of a server that takes very long for each turn: then it is hot before it had so many.
-const WARMUP_MS = 10_000;
+// V8 compiles for two seconds where turns are short; and a server that takes very long for each is hot before it had as many.
+const WARMUP_LEAST_MS = 2500;
+const WARMUP_MOST_MS = 10_000;
+const LEAD_MOST_MS = 2000;
 // In which a process lets go of memory that it has no more use for.
 const SETTLE_MS = 100;
 
@@ -42,8 +44,9 @@ export function channelsOf(url: string | undefined): number[] {
 
 /**
  * Puts a server under load, in a process of its own, and measures what the process takes. Stdin brings a byte from the
- * client when the streams are open that were to be opened, and when all of a turn has arrived. Stdout takes
- * `{ port, path }`, `{ go: true }` where more streams are to be opened, and what was measured.
+ * client when the streams are open that were to be opened, and when all of a turn has arrived; and one from the bench, where
+ * the next part is to begin. Stdout takes `{ port, path }`, `{ ready: true }` once more streams may be opened, or the first
+ * part begin, and what was measured.
  */
 export async function serve(served: Served): Promise<void> {
   // Whoever started this process is gone: however that came about, nothing is left behind.
@@ -56,7 +59,7 @@ export async function serve(served: Served): Promise<void> {
   // A client may have the head of its response before it is entered among the streams.
   while (served.streams() < expected) await setTimeout(10);
 
-  if (load.measure === 'deliveries') say(await deliver(served, load));
+  if (load.measure === 'deliveries') await deliver(served, load);
   else say(await (load.measure === 'connects' ? connect(served) : remember()));
 }
 
@@ -67,24 +70,25 @@ async function portOf(server: Server | number): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-async function deliver(served: Served, load: Deliveries) {
-  const { bytes, streams, burst, warmup, turns, least = 0, interval = 0 } = load;
+async function deliver(served: Served, load: Deliveries): Promise<never> {
+  const { bytes, streams, burst, warmup, lead = 0, turns, least = 0, interval = 0 } = load;
   const write = contender.outcome ? served.send : served.write;
   if (write === undefined) throw new Error('This server tells no outcome.');
   const data = MARK.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');
   const { written } = layouts[layout];
-  const times: string[] = [];
+  let turn = 0;
+  let times: string[] = [];
 
   // Never the next turn before the last has arrived everywhere: fan-outs that overlap would merge.
-  const run = async (count: number, pause: number, most = Infinity) => {
+  const run = async (count: number, { least = 0, most = Infinity, pause = 0 } = {}) => {
+    const first = turn;
     const begun = performance.now();
     const isEnough = (turns: number, time: number) => (turns >= count && time >= least) || time >= most;
-    let turn = 0;
-    for (; !isEnough(turn, performance.now() - begun); turn += 1) {
+    for (; !isEnough(turn - first, performance.now() - begun); turn += 1) {
       const chosen = written(turn, streams);
       const arrived = once(process.stdin, 'data');
       const start = performance.now();
-      times.push(String(process.hrtime.bigint()));
+      if (pause > 0) times.push(`${turn} ${process.hrtime.bigint()}`);
       // Only what is a promise: Promise.all of 1,000 times nothing would be put down to the server.
       const outcomes: Promise<void>[] = [];
       for (let each = 0; each < burst; each += 1) {
@@ -98,13 +102,19 @@ async function deliver(served: Served, load: Deliveries) {
       const rest = start + pause - performance.now();
       if (rest > 0) await setTimeout(rest);
     }
-    return turn;
   };
   // Where latency is measured, the client knows the warm-up by its turns.
-  const before = await run(warmup, 0, interval > 0 ? Infinity : WARMUP_MS);
-  const done = stopwatch(served);
-  const measured = await run(turns, interval);
-  return { ...done(), before, measured, times };
+  await run(warmup, interval > 0 ? {} : { least: WARMUP_LEAST_MS, most: WARMUP_MOST_MS });
+  say({ ready: true });
+  for (;;) {
+    await once(process.stdin, 'data');
+    await run(lead, { most: LEAD_MOST_MS });
+    const done = stopwatch(served);
+    const first = turn;
+    times = [];
+    await run(turns, { least, pause: interval });
+    say({ ...done(), measured: turn - first, turns: turn, times });
+  }
 }
 
 async function connect(served: Served) {
@@ -122,7 +132,7 @@ async function remember() {
 
 async function grow(): Promise<void> {
   const opened = once(process.stdin, 'data');
-  say({ go: true });
+  say({ ready: true });
   await opened;
 }
 

@@ -1,8 +1,8 @@
 // Reference: the least that a process can do, one send() for each stream, of all that a turn writes.
 //
-//   send BYTES STREAMS BURST WARMUP TURNS INTERVAL
+//   send BYTES STREAMS BURST WARMUP LEAD TURNS LEAST INTERVAL
 //
-// It says and hears what harness.ts does.
+// It says and hears what harness.ts does. LEAST and INTERVAL are in milliseconds.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -19,6 +19,11 @@
 
 static const char HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 static const char FILLER[] = "the quick brown fox jumps over the lazy dog ";
+
+static size_t bytes;
+static int streams, burst, turns, id;
+static int *fds;
+static char *data, *frames;
 
 static void fail(const char *what) {
   perror(what);
@@ -37,7 +42,7 @@ static int64_t cpu_time(void) {
   return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 }
 
-static void await_turn(void) {
+static void await_byte(void) {
   char byte;
   // Whoever started this process is gone: however that came about, nothing is left behind.
   if (read(STDIN_FILENO, &byte, 1) != 1) exit(0);
@@ -55,11 +60,23 @@ static int accept_stream(int listener) {
   return fd;
 }
 
+static void write_turn(void) {
+  int length = 0;
+  for (int write = 0; write < burst; write += 1) length += sprintf(frames + length, "id: %d\ndata: %s\n\n", ++id, data);
+  for (int stream = 0; stream < streams; stream += 1) {
+    if (send(fds[stream], frames, (size_t)length, 0) != length) fail("send");
+  }
+  turns += 1;
+  await_byte();
+}
+
 int main(int count, char **arguments) {
-  if (count != 7) return 2;
-  size_t bytes = (size_t)atoi(arguments[1]);
-  int streams = atoi(arguments[2]), burst = atoi(arguments[3]), warmup = atoi(arguments[4]);
-  int turns = warmup + atoi(arguments[5]), interval = atoi(arguments[6]);
+  if (count != 9) return 2;
+  bytes = (size_t)atoi(arguments[1]);
+  streams = atoi(arguments[2]);
+  burst = atoi(arguments[3]);
+  int warmup = atoi(arguments[4]), lead = atoi(arguments[5]), least_turns = atoi(arguments[6]);
+  int64_t least = atoi(arguments[7]) * 1000000LL, interval = atoi(arguments[8]) * 1000000LL;
 
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);
@@ -74,33 +91,34 @@ int main(int count, char **arguments) {
   printf("{\"port\":%d,\"path\":\"/\"}\n", ntohs(local.sin_port));
   fflush(stdout);
 
-  int *fds = calloc((size_t)streams, sizeof *fds);
+  fds = calloc((size_t)streams, sizeof *fds);
   for (int id = 0; id < streams; id += 1) fds[id] = accept_stream(listener);
-  await_turn();
+  await_byte();
 
-  char *data = malloc(bytes + 1), *frames = malloc((bytes + 64) * (size_t)burst);
+  data = malloc(bytes + 1);
+  frames = malloc((bytes + 64) * (size_t)burst);
   for (size_t at = 0; at < bytes; at += 1) data[at] = at == 0 ? '^' : FILLER[(at - 1) % (sizeof FILLER - 1)];
   data[bytes] = 0;
-  int64_t *times = calloc((size_t)turns, sizeof *times);
-  int64_t cpu = cpu_time(), start = now();
-  for (int turn = 0, id = 0; turn < turns; turn += 1) {
-    if (turn == warmup) {
-      cpu = cpu_time();
-      start = now();
-    }
-    times[turn] = now();
-    int length = 0;
-    for (int write = 0; write < burst; write += 1) length += sprintf(frames + length, "id: %d\ndata: %s\n\n", ++id, data);
-    for (int stream = 0; stream < streams; stream += 1) {
-      if (send(fds[stream], frames, (size_t)length, 0) != length) fail("send");
-    }
-    await_turn();
-    int64_t rest = times[turn] + interval * 1000000LL - now();
-    if (rest > 0) poll(NULL, 0, (int)(rest / 1000000));
-  }
-  printf("{\"cpu\":%lld,\"elapsed\":%lld,\"times\":[", (long long)(cpu_time() - cpu), (long long)((now() - start) / 1000));
-  for (int turn = 0; turn < turns; turn += 1) printf("%s\"%lld\"", turn == 0 ? "" : ",", (long long)times[turn]);
-  printf("]}\n");
+  for (int turn = 0; turn < warmup; turn += 1) write_turn();
+  printf("{\"ready\":true}\n");
   fflush(stdout);
-  for (;;) await_turn();
+  for (;;) {
+    await_byte();
+    for (int turn = 0; turn < lead; turn += 1) write_turn();
+    int64_t cpu = cpu_time(), start = now();
+    int first = turns;
+    const char *comma = "";
+    printf("{\"times\":[");
+    while (turns - first < least_turns || now() - start < least) {
+      int64_t written = now();
+      if (interval > 0) printf("%s\"%d %lld\"", comma, turns, (long long)written);
+      comma = ",";
+      write_turn();
+      int64_t rest = written + interval - now();
+      if (rest > 0) poll(NULL, 0, (int)(rest / 1000000));
+    }
+    printf("],\"cpu\":%lld,\"elapsed\":%lld,\"measured\":%d,\"turns\":%d}\n", (long long)(cpu_time() - cpu),
+           (long long)((now() - start) / 1000), turns - first, turns);
+    fflush(stdout);
+  }
 }

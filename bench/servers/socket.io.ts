@@ -3,7 +3,8 @@ import { Server } from 'socket.io';
 import { serve } from './harness.js';
 
 const server = createServer();
-const io = new Server(server);
+// Its clients would have to answer a ping in the middle of a longer round.
+const io = new Server(server, { pingInterval: 3_600_000 });
 const { sockets } = io.of('/');
 
 await serve({
