@@ -21,15 +21,15 @@ export interface Deliveries {
   burst: number;
   /** Turns before the measured ones, in which the code becomes hot: at the least, but in no more than ten seconds. */
   warmup: number;
-  /** Parts of what is measured, between which others have theirs. Default: one, and each contender is alone. */
-  parts?: number;
+  /** Parts of what is measured, between which others have theirs. */
+  parts: number;
   /**
-   * Turns at the beginning of each part that are not measured, unless they take two seconds. Default: none.
+   * Turns at the beginning of each part that are not measured, unless they take two seconds.
    *
    * A connection that was quiet for longer than its retransmission timeout (200 ms at the least) acknowledges its next 16
    * segments one by one, and each of them costs its sender some 2.5 µs more (`tcp_incr_quickack` of Linux).
    */
-  lead?: number;
+  lead: number;
   /** Turns of a part that are measured, at the least. */
   turns: number;
   /** Milliseconds that those take, at the least. Default: as long as they do. */
@@ -210,7 +210,7 @@ export const cases: readonly Case[] = [
   {
     name: 'paced',
     title: '64 bytes to 5,000 streams, 10 writes a second',
-    load: { ...single, streams: 5000, warmup: 60, parts: 1, lead: 0, turns: 20, least: 0, interval: 100 },
+    load: { ...single, streams: 5000, warmup: 60, parts: 5, turns: 6, least: 0, interval: 100 },
     contenders: [subject, betterSse, ws, socketIo, bare.socket, bare.send],
     goals: [{ ...cost(1.4, bare.send), figure: 'p50' }],
   },

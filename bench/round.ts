@@ -35,7 +35,7 @@ interface Said {
 }
 
 /**
- * One round of all contenders, each by its name. Where the CPU of events is measured they are all there at once, and have a
+ * One round of all contenders, each by its name. Where events are measured they are all there at once, and have a
  * part of it in turns: noise that comes and goes within seconds hits all of them. Otherwise they come one after the other.
  * @throws unless all streams were opened, and the clients counted exactly what was written, on every stream
  */
@@ -45,10 +45,10 @@ export async function round(
   number: number,
   flags: readonly string[],
 ): Promise<Map<string, Sample>> {
-  const { parts = 1 } = load as Deliveries;
+  const isWritten = load.measure === 'deliveries';
   const order = inTurn(contenders, number);
   const samples = new Map<string, Sample>();
-  for (const group of parts > 1 ? [order] : order.map((one) => [one])) {
+  for (const group of isWritten ? [order] : order.map((one) => [one])) {
     const bouts: Bout[] = [];
     try {
       for (const contender of group) {
@@ -56,7 +56,7 @@ export async function round(
         bouts.push(bout);
         await bout.prepare();
       }
-      for (let part = 0; part < parts; part += 1) {
+      for (let part = 0; part < (isWritten ? load.parts : 1); part += 1) {
         for (const bout of inTurn(bouts, part)) await bout.part();
       }
       for (const bout of bouts) samples.set(bout.contender.name, await bout.end());
@@ -173,7 +173,7 @@ function serverOf(contender: Contender, load: Load, flags: readonly string[]): C
     const gc = load.measure === 'memory' ? '--expose-gc' : '--no-memory-reducer';
     return typescript(file, [JSON.stringify({ load, contender })], [...flags, gc]);
   }
-  const { bytes, streams, burst, warmup, lead = 0, turns, least = 0, interval = 0 } = load as Deliveries;
+  const { bytes, streams, burst, warmup, lead, turns, least = 0, interval = 0 } = load as Deliveries;
   return compiled(file, [bytes, streams, burst, warmup, lead, turns, least, interval]);
 }
 
@@ -199,7 +199,7 @@ function clientOf(
     ]);
   }
   // Of so many turns it is to remember when they arrived: at full speed that would tell nothing.
-  const remembered = load.interval === undefined ? 0 : load.warmup + load.turns;
+  const remembered = load.interval === undefined ? 0 : load.warmup + load.parts * (load.lead + load.turns);
   const turn = streams * load.burst;
   return compiled('client.c', ['127.0.0.1', port, paths, protocol, streams, 0, WINDOW, turn, remembered]);
 }

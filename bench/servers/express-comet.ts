@@ -2,12 +2,13 @@ import { createServer, type ServerResponse } from 'node:http';
 import express from 'express';
 // The build, as it is published. By its path: the nearest package.json is not the one that has the public name.
 import type { Channel } from '../../dist/esm/index.js';
-import { build, channels, serve, variant } from './harness.js';
+import { build, channels, PING_MS, serve, variant } from './harness.js';
 
 const { comet }: typeof import('../../dist/esm/index.js') = await import(build ?? '../../dist/esm/index.js');
 
 const [, retained] = /^retain (\d+)$/.exec(variant ?? '') ?? [];
-const push = comet(retained ? { log: { frames: Number(retained), bytes: 2 ** 30, age: null } } : {});
+const log = retained ? { frames: Number(retained), bytes: 2 ** 30, age: null } : {};
+const push = comet({ log, heartbeat: PING_MS });
 const numbered = Array.from({ length: channels }, (_, id) =>
   push.channels.create<string>({ name: String(id) }),
 );

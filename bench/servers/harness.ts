@@ -5,6 +5,9 @@ import type { Deliveries, Load } from '../cases.js';
 import type { Contender } from '../contenders.js';
 import { layouts } from '../layouts.js';
 
+/** How often a server pings its clients, where it would by itself: not while another has its part. */
+export const PING_MS = 3_600_000;
+
 /** What the harness has to know of a server. */
 export interface Served {
   /** The port, of one that listens already. */
@@ -71,7 +74,7 @@ async function portOf(server: Server | number): Promise<number> {
 }
 
 async function deliver(served: Served, load: Deliveries): Promise<never> {
-  const { bytes, streams, burst, warmup, lead = 0, turns, least = 0, interval = 0 } = load;
+  const { bytes, streams, burst, warmup, lead, turns, least = 0, interval = 0 } = load;
   const write = contender.outcome ? served.send : served.write;
   if (write === undefined) throw new Error('This server tells no outcome.');
   const data = MARK.padEnd(bytes, 'the quick brown fox jumps over the lazy dog ');

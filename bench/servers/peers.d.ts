@@ -4,6 +4,7 @@ declare module 'sse-channel' {
   import type { IncomingMessage, ServerResponse } from 'node:http';
 
   export default class SseChannel {
+    constructor(options: { pingInterval: number });
     addClient(request: IncomingMessage, response: ServerResponse): void;
     getConnectionCount(): number;
     send(message: { data: string }): void;
@@ -14,7 +15,7 @@ declare module 'sse-pubsub' {
   import type { IncomingMessage, ServerResponse } from 'node:http';
 
   export default class SSEChannel {
-    constructor(options: { maxStreamDuration: number });
+    constructor(options: { maxStreamDuration: number; pingInterval: number });
     subscribe(request: IncomingMessage, response: ServerResponse): void;
     getSubscriberCount(): number;
     publish(data: string): void;

@@ -1,10 +1,9 @@
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
-import { serve } from './harness.js';
+import { PING_MS, serve } from './harness.js';
 
 const server = createServer();
-// Its clients would have to answer a ping in the middle of a longer round.
-const io = new Server(server, { pingInterval: 3_600_000 });
+const io = new Server(server, { pingInterval: PING_MS });
 const { sockets } = io.of('/');
 
 await serve({

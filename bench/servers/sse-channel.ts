@@ -1,9 +1,9 @@
 import { createServer } from 'node:http';
 import express from 'express';
 import SseChannel from 'sse-channel';
-import { serve } from './harness.js';
+import { PING_MS, serve } from './harness.js';
 
-const channel = new SseChannel();
+const channel = new SseChannel({ pingInterval: PING_MS });
 const app = express();
 app.get('/events', (request, response) => channel.addClient(request, response));
 

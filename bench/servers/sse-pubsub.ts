@@ -1,10 +1,10 @@
 import { createServer } from 'node:http';
 import express from 'express';
 import SSEChannel from 'sse-pubsub';
-import { serve } from './harness.js';
+import { PING_MS, serve } from './harness.js';
 
 // A stream of its ends after 30 seconds, in the middle of a longer round.
-const channel = new SSEChannel({ maxStreamDuration: 3_600_000 });
+const channel = new SSEChannel({ maxStreamDuration: 3_600_000, pingInterval: PING_MS });
 const app = express();
 app.get('/events', (request, response) => channel.subscribe(request, response));
 
