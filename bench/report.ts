@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import type { Sample } from './bout.js';
 import { type Case, type Figure, type Goal, units } from './cases.js';
 import { bare, nchan, peers, subject } from './contenders.js';
-import type { Sample } from './round.js';
 import { pins } from './tools.js';
 
 /** Of each contender, by its name, one sample a round. */
