@@ -1,5 +1,5 @@
 import type { Events } from './events.js';
-import { canTell, unacknowledged } from './kernel.js';
+import { canTell, retransmissions, unacknowledged } from './kernel.js';
 import type { Listener } from './listener.js';
 
 interface Suspicion {
@@ -10,13 +10,15 @@ interface Suspicion {
 
 /**
  * Looks out for clients that vanished without a word, and evicts them. It looks four times within the time that it grants,
- * and keeps something only of those it suspects.
+ * reads what takes long only when something was sent again, and keeps something only of those it suspects.
  */
 export class Lookout {
   readonly #grace: number | null;
   readonly #listeners: Iterable<Listener>;
   readonly #events: Events;
   #suspicions = new Map<string, Suspicion>();
+  // As it was when the table of connections was last read.
+  #retransmissions = Number.NaN;
   #sinceLook = 0;
   #looking = false;
 
@@ -41,7 +43,11 @@ export class Lookout {
   }
 
   async #look(grace: number): Promise<void> {
+    // Counted before the table is read, so that what is sent again meanwhile is looked for next time.
+    const count = await retransmissions();
+    if (count === this.#retransmissions && this.#suspicions.size === 0) return;
     const retransmitting = await unacknowledged();
+    this.#retransmissions = count;
     const now = performance.now();
     const before = this.#suspicions;
     this.#suspicions = new Map();

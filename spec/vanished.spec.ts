@@ -28,11 +28,15 @@ describe('A client that vanishes without FIN or RST', () => {
     });
     const [output, errors] = await Promise.all([new Text(child.stdout).all(), new Text(child.stderr).all()]);
     expect(errors).to.equal('');
-    const { reason, elapsed, before, after, listeners } = JSON.parse(output);
+    const { reason, elapsed, before, after, counts, listeners } = JSON.parse(output);
     expect(reason).to.equal('vanished');
     expect(before).to.include({ status: 'success', delivered: 1 });
     expect(after).to.include({ status: 'success', delivered: 1 });
     expect(listeners).to.equal(0);
+    // What is counted says when there is something to look for.
+    const [first, quiet, last] = counts;
+    expect(quiet).to.equal(first);
+    expect(last).to.be.above(quiet);
     // Its time, the first retransmission, and a quarter of its time for each of two looks.
     expect(elapsed).within(VANISH, 2 * VANISH + 1000);
   });

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { comet } from '../../lib/index.js';
+import { retransmissions } from '../../lib/kernel.js';
 
 const SERVER = '10.99.0.1';
 const CLIENT = '10.99.0.2';
@@ -31,7 +32,9 @@ async function server(vanish: number): Promise<void> {
   const joined = new Promise((resolve) => push.on('join', resolve));
   peer.send('connect');
   await joined;
+  const counts = [await retransmissions()];
   const before = await news.send('heard');
+  counts.push(await retransmissions());
   peer.send('vanish');
   await once(peer, 'message');
 
@@ -40,7 +43,8 @@ async function server(vanish: number): Promise<void> {
   const after = await news.send('never heard');
   const reason = await new Promise((resolve) => push.on('leave', (left) => resolve(left.reason)));
   const elapsed = performance.now() - start;
-  console.log(JSON.stringify({ reason, elapsed, before, after, listeners: news.listeners }));
+  counts.push(await retransmissions());
+  console.log(JSON.stringify({ reason, elapsed, before, after, counts, listeners: news.listeners }));
   peer.kill('SIGKILL');
   http.close();
   await push.close();
