@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { Writable } from 'node:stream';
 import type { Transport } from './events.js';
 import { connectionKey } from './kernel.js';
-import { chunkOf, type Encoded, Payload } from './payload.js';
+import { chunkOf, Payload } from './payload.js';
 
 /** A request of `node:http`, of Express, or of the compatibility layer of `node:http2`. */
 export type Request = IncomingMessage | Http2ServerRequest;
@@ -286,7 +286,7 @@ class SocketStream implements Stream {
   }
 
   /** Writes past the queue of the socket. What is called back before that returns, the operating system has taken. */
-  #pass(chunk: Encoded): Written {
+  #pass(chunk: Payload['chunk']): Written {
     const socket = this.#socket;
     const encoding = (typeof chunk === 'string' ? 'latin1' : 'buffer') as BufferEncoding;
     let written: Written | undefined;

@@ -40,7 +40,7 @@ describe('A flush', () => {
       { log: { frames: 9, bytes: 99, age: null }, lag: 'close', rewind: 0, encode: String },
       0,
     );
-    const frame = (): Frame => ({ seq: ++sequence.head, bytes: Buffer.from('x'), at: performance.now() });
+    const frame = (): Frame => ({ seq: ++sequence.head, bytes: 'x', at: performance.now() });
 
     let taken = 0;
     const readers = Array.from({ length: 64 }, () => new Slow(() => (taken += 1)));
