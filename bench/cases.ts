@@ -114,7 +114,7 @@ export const cases: readonly Case[] = [
     name: 'few',
     title: '64 bytes to 100 streams, one write at a time',
     load: { ...single, streams: 100, warmup: 3000 },
-    contenders: [subject, betterSse, ws, bare.socket, bare.send],
+    contenders: [subject, betterSse, ws, bare.routed, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.68, betterSse)],
   },
   {
@@ -135,7 +135,7 @@ export const cases: readonly Case[] = [
     name: '16kib',
     title: '16 KiB to 500 streams, one write at a time',
     load: { ...long, bytes: 16_384, streams: 500, warmup: 600 },
-    contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.socket, bare.send],
+    contenders: [subject, betterSse, sseChannel, ws, bare.response, bare.routed, bare.socket, bare.send],
     goals: [cost(1.1, bare.socket), cost(0.15, betterSse)],
   },
   {

@@ -51,6 +51,7 @@ export const bare = {
   response: { name: 'bare res.write', server: 'response.ts' },
   wrapped: { name: 'bare res.write, wrapped', server: 'response.ts', variant: 'wrapped' },
   socket: { name: 'bare socket', server: 'socket.ts' },
+  routed: { name: 'bare socket of an Express route', server: 'express-socket.ts' },
   shared: { name: 'bare socket, one shared write', server: 'socket.ts', variant: 'shared' },
   route: { name: 'bare Express route', server: 'response.ts', variant: 'express' },
   send: { name: 'C send()', server: 'send.c' },
