@@ -151,7 +151,7 @@ interface AnyLink {
   tell(node: string | null, word: string): void | Promise<void>;
   /** The nodes that are alive. */
   nodes(): Promise<readonly string[]>;
-  /** Leaves for good. */
+  /** Leaves for good: from the call on, the node is told of nothing that comes later in the order. */
   close(): Promise<void>;
 }
 

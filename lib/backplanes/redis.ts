@@ -361,6 +361,8 @@ class RedisLink implements RemoteLink {
   }
 
   readonly #hear = (message: string, topic: string): void => {
+    // It may take a while until Redis knows.
+    if (this.#closed) return;
     const kind = message[0];
     if (kind === 'm') this.#node.marked(message.slice(2));
     else if (kind === 'w') this.#node.hear(message.slice(2));
