@@ -290,7 +290,7 @@ describe('What is written', () => {
   it('reaches a stream without a byte of what was refused around it', async () => {
     const { push, server } = await hub({ maxFrame: 200 });
     const news = push.channels.create({ name: 'news' });
-    const { body } = await fetch(`${server.url}/news`);
+    const response = await fetch(`${server.url}/news`);
     const refuse = () => {
       for (const value of [...Object.values(data), 'x'.repeat(200)]) {
         thrown(() => news.write(value), CometError as never);
@@ -306,7 +306,7 @@ describe('What is written', () => {
     refuse();
     news.end();
     const parser = new StrictParser();
-    for await (const piece of body!) parser.feed(piece);
+    for await (const piece of response.body!) parser.feed(piece);
     parser.end();
     expect(parser.events.map((event) => event.data).slice(1, -1)).to.deep.equal(['one', 'two']);
     expect(parser.faults).to.deep.equal([]);
