@@ -56,9 +56,13 @@ describe('Clients that come and go', () => {
     await EventClient.open(`${server.url}/news`).then((client) => client.close());
 
     await come(server, CLIENTS / 4);
-    const before = await heapWhenQuiet(server);
-    await come(server, CLIENTS);
-    const grown = (await heapWhenQuiet(server)) - before;
+    let grown = Infinity;
+    // What the process itself takes once, such as compiled code, it does not take again; what clients leave they leave each time.
+    for (let attempt = 0; attempt < 3 && grown >= NOISE; attempt += 1) {
+      const before = await heapWhenQuiet(server);
+      await come(server, CLIENTS);
+      grown = (await heapWhenQuiet(server)) - before;
+    }
 
     expect(push.inspect()).to.deep.include({ listeners: 0, refusals: {} });
     expect(push.channels.find('news')?.listeners).to.equal(0);
