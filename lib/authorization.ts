@@ -10,7 +10,6 @@ export async function authorization(
   ask: () => unknown,
   message: string,
 ): Promise<number | undefined | Refusal<'FORBIDDEN'>> {
-  const forbidden = new Refusal(403, 'FORBIDDEN', message);
   let answer: unknown;
   try {
     answer = await ask();
@@ -18,11 +17,12 @@ export async function authorization(
     return refusalBy(error, message);
   }
   if (answer === true) return undefined;
-  if (answer === false) return forbidden;
+  if (answer === false) return new Refusal(403, 'FORBIDDEN', message);
   // Anything else, such as a forgotten return, lets nobody in.
   const expires = (answer as { expires?: unknown } | null | undefined)?.expires;
   if (!(expires instanceof Date) || Number.isNaN(expires.getTime())) throw new InvalidAuthorizationError();
-  return expires.getTime() > Date.now() ? expires.getTime() : forbidden;
+  if (expires.getTime() > Date.now()) return expires.getTime();
+  return new Refusal(403, 'FORBIDDEN', message);
 }
 
 /** What an error refuses by: its `status` and `headers`, as `http-errors` and Express have them. */

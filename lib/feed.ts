@@ -261,7 +261,7 @@ export class Groups {
 
   /** Adds a reader to the group of these feeds, which are distinct and one or more. */
   join(reader: Reader, feeds: readonly Feed[]): Group {
-    const sorted = feeds.toSorted((a, b) => a.serial - b.serial);
+    const sorted = feeds.length === 1 ? feeds : feeds.toSorted((a, b) => a.serial - b.serial);
     const key = sorted.map((feed) => feed.serial).join();
     let group = this.#groups.get(key);
     if (group === undefined) {

@@ -73,8 +73,10 @@ export class Registration {
 
     // Before authorize is asked: what a client pipelines behind an open stream must cost no more than Node's own.
     const turn = turnOf(response);
-    if (turn !== undefined) await turn;
-    if (!isAnswerable(request, response)) return undefined;
+    if (turn !== undefined) {
+      await turn;
+      if (!isAnswerable(request, response)) return undefined;
+    }
     const expires = await authorization(
       () => settings.authorize(request as never, [...channelIds]),
       'You may not listen to this.',

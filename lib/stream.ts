@@ -76,6 +76,7 @@ export function answer(
 
 /** Answers a HEAD with the head of the stream that a GET would get. */
 export function answerHead(response: Response): void {
+  response.statusCode = 200;
   setHead(response);
   response.end();
 }
@@ -107,6 +108,8 @@ export function openStream(
   if (!request.complete || request.readableLength > 0) request.resume();
   letGo(request);
   setHead(response);
+  // What flushHeaders does by itself, by way of five more properties.
+  (response as ServerResponse).writeHead(200);
   if (isHttp2(request, response)) {
     // Node's compatibility layer has it; its types do not.
     (response as unknown as ServerResponse).flushHeaders();
@@ -132,7 +135,6 @@ function letGo(request: Request & { next?: unknown }): void {
 }
 
 function setHead(response: Response): void {
-  response.statusCode = 200;
   for (const [name, value] of HEAD) response.setHeader(name, value);
 }
 
