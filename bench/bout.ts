@@ -75,8 +75,11 @@ export class Bout {
 
   /** Has one part of what is measured. */
   async part(): Promise<void> {
-    const begins = this.#load.measure === 'deliveries' ? this.#server : this.#client;
-    begins?.stdin?.write('\n');
+    this.#server.stdin?.write('\n');
+    if (this.#load.measure !== 'deliveries') {
+      await this.#said();
+      this.#client?.stdin?.write('\n');
+    }
     this.#parts.push(await this.#said());
   }
 
@@ -152,7 +155,8 @@ function clientOf(
       paths,
       protocol,
       load.warmup,
-      streams,
+      streams / load.parts,
+      load.parts,
       load.window,
       0,
       0,
@@ -161,7 +165,7 @@ function clientOf(
   // Of so many turns it is to remember when they arrived: at full speed that would tell nothing.
   const remembered = load.interval === undefined ? 0 : load.warmup + load.parts * (load.lead + load.turns);
   const turn = streams * load.burst;
-  return compiled('client.c', ['127.0.0.1', port, paths, protocol, streams, 0, WINDOW, turn, remembered]);
+  return compiled('client.c', ['127.0.0.1', port, paths, protocol, streams, 0, 0, WINDOW, turn, remembered]);
 }
 
 function sampleOf(parts: readonly Said[], load: Load, delays: readonly number[]): Sample {

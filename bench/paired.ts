@@ -116,7 +116,7 @@ async function connect(subject: Subject, streams: number, burst: number): Promis
   writeFileSync(paths, `${path}\n`);
   const [command, args] = pinned(
     1,
-    compiled('client.c', ['127.0.0.1', port, paths, 'http', streams, 0, WINDOW, streams * burst, 0]),
+    compiled('client.c', ['127.0.0.1', port, paths, 'http', streams, 0, 0, WINDOW, streams * burst, 0]),
   );
   // Its stdin ends with this process, and the client with it.
   const client = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit', 'pipe'] });

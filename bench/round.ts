@@ -3,8 +3,8 @@ import type { Load } from './cases.js';
 import type { Contender } from './contenders.js';
 
 /**
- * One round of all contenders, each by its name. Where events are measured they are all there at once, and have a
- * part of it in turns: noise that comes and goes within seconds hits all of them. Otherwise they come one after the other.
+ * One round of all contenders, each by its name. They are all there at once, and have a part of it in turns: noise that
+ * comes and goes within seconds hits all of them. Only where memory is measured they come one after the other.
  * @throws unless all streams were opened, and the clients counted exactly what was written, on every stream
  */
 export async function round(
@@ -13,10 +13,10 @@ export async function round(
   number: number,
   flags: readonly string[],
 ): Promise<Map<string, Sample>> {
-  const isWritten = load.measure === 'deliveries';
+  const takesTurns = load.measure !== 'memory';
   const order = inTurn(contenders, number);
   const samples = new Map<string, Sample>();
-  for (const group of isWritten ? [order] : order.map((one) => [one])) {
+  for (const group of takesTurns ? [order] : order.map((one) => [one])) {
     const bouts: Bout[] = [];
     try {
       for (const contender of group) {
@@ -24,7 +24,7 @@ export async function round(
         bouts.push(bout);
         await bout.prepare();
       }
-      for (let part = 0; part < (isWritten ? load.parts : 1); part += 1) {
+      for (let part = 0; part < load.parts; part += 1) {
         for (const bout of inTurn(bouts, part)) await bout.part();
       }
       for (const bout of bouts) samples.set(bout.contender.name, await bout.end());

@@ -65,7 +65,7 @@ async function run(processes: number, streams: number): Promise<Told[]> {
       const worker = cluster.fork({ ADDRESS: address });
       workers.push(worker);
       const [port] = (await once(worker, 'message')) as [number];
-      const args = [address, port, paths, 'http', streams, 0, WINDOW, streams, 0];
+      const args = [address, port, paths, 'http', streams, 0, 0, WINDOW, streams, 0];
       const [file, list] = compiled('client.c', args);
       clients.push(spawn(file, list, { stdio: ['pipe', 'pipe', 'inherit', 'pipe'] }));
     }

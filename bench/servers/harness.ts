@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { AddressInfo, Server } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
-import type { Deliveries, Load } from '../cases.js';
+import type { Deliveries, Load, Opened } from '../cases.js';
 import type { Contender } from '../contenders.js';
 import { layouts } from '../layouts.js';
 
@@ -48,8 +48,8 @@ export function channelsOf(url: string | undefined): number[] {
 /**
  * Puts a server under load, in a process of its own, and measures what the process takes. Stdin brings a byte from the
  * client when the streams are open that were to be opened, and when all of a turn has arrived; and one from the bench, where
- * the next part is to begin. Stdout takes `{ port, path }`, `{ ready: true }` once more streams may be opened, or the first
- * part begin, and what was measured.
+ * the next part is to begin. Stdout takes `{ port, path }`, `{ ready: true }` once the first part may begin, and of each part
+ * what was measured; before that `{ ready: true }` once more, where its streams may be opened.
  */
 export async function serve(served: Served): Promise<void> {
   // Whoever started this process is gone: however that came about, nothing is left behind.
@@ -63,7 +63,7 @@ export async function serve(served: Served): Promise<void> {
   while (served.streams() < expected) await setTimeout(10);
 
   if (load.measure === 'deliveries') await deliver(served, load);
-  else say(await (load.measure === 'connects' ? connect(served) : remember()));
+  else await open(served, load.measure);
 }
 
 async function portOf(server: Server | number): Promise<number> {
@@ -117,6 +117,14 @@ async function deliver(served: Served, load: Deliveries): Promise<never> {
     times = [];
     await run(turns, { least, pause: interval });
     say({ ...done(), measured: turn - first, turns: turn, times });
+  }
+}
+
+async function open(served: Served, measure: Opened['measure']): Promise<never> {
+  say({ ready: true });
+  for (;;) {
+    await once(process.stdin, 'data');
+    say(await (measure === 'connects' ? connect(served) : remember()));
   }
 }
 
