@@ -108,11 +108,9 @@ export function openStream(
   if (!request.complete || request.readableLength > 0) request.resume();
   letGo(request);
   setHead(response);
-  // What flushHeaders does by itself, by way of five more properties.
+  // HTTP/2 sends it with that. Under HTTP/1.1 flushHeaders would do it by itself, by way of five more properties.
   (response as ServerResponse).writeHead(200);
   if (isHttp2(request, response)) {
-    // Node's compatibility layer has it; its types do not.
-    (response as unknown as ServerResponse).flushHeaders();
     const stream = new ResponseStream(request.socket, response, owner);
     return { stream, written: stream.open(opening) };
   }
