@@ -54,7 +54,7 @@ export function admin(office: Office): Handler {
     }
     const answer = (reply: Reply | undefined) => send(request, response, reply);
     const work = () => administer(office, request, address, deeds);
-    void attempt(work, answer, next, office.events, 'It could not be done.');
+    attempt(work, answer, next, office.events, 'It could not be done.');
   };
 }
 

@@ -6,13 +6,24 @@ import { Refusal } from './reply.js';
  * ever. Throws what that code throws, unless it has a status, and an InvalidAuthorizationError.
  * @param message what who may not is told
  */
-export async function authorization(
+export function authorization(
   ask: () => unknown,
   message: string,
-): Promise<number | undefined | Refusal<'FORBIDDEN'>> {
+): Promise<number | undefined | Refusal<'FORBIDDEN'>> | undefined {
   let answer: unknown;
   try {
-    answer = await ask();
+    answer = ask();
+  } catch (error) {
+    answer = Promise.reject(error);
+  }
+  // What most answer, and nothing to wait for.
+  return answer === true ? undefined : judged(answer, message);
+}
+
+async function judged(asked: unknown, message: string): Promise<number | undefined | Refusal<'FORBIDDEN'>> {
+  let answer: unknown;
+  try {
+    answer = await asked;
   } catch (error) {
     return refusalBy(error, message);
   }

@@ -43,6 +43,9 @@ export const HEARTBEAT = encode(':\n');
 
 const LINE_END = /\r\n|\r|\n/g;
 
+// What JSON leaves as it is, of ASCII.
+const PLAIN = /^[\w.:-]*$/;
+
 /**
  * Encodes an event but for its id, which is known only once it has its place in the order.
  * @throws InvalidDataError for data with lone surrogates, which UTF-8 would alter
@@ -111,14 +114,16 @@ export function encodeGap(channels: readonly string[]): Encoded {
 export function encodeOpening(opening: {
   retry: number;
   start: Position;
+  /** A UUID. */
   listener: string;
   channels: readonly string[];
   missing: readonly string[];
   recovered: boolean;
 }): string {
   const { retry, start, listener, channels, missing, recovered } = opening;
-  // Written out, which takes half the time. The UUID is a text of twenty pieces, 0.4 KiB, until V8 has gone through it as JSON does.
-  const data = `{"listener":${json(listener)},"channels":${json(channels)},"recovered":${recovered}}`;
+  // Written out: JSON.stringify takes longer than all the rest of it.
+  const ids = channels.map(quoted).join();
+  const data = `{"listener":"${listener}","channels":[${ids}],"recovered":${recovered}}`;
   const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${data}\n\n`;
   return `:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`;
 }
@@ -150,6 +155,10 @@ export function checkEventName(event: unknown): void {
 
 function endEvent(chanId: string): string {
   return `event: comet:end\ndata: ${json({ channel: chanId })}\n\n`;
+}
+
+function quoted(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : json(text);
 }
 
 function json(data: unknown): string {

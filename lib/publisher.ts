@@ -41,7 +41,7 @@ export function publisher(press: Press, settings: PublisherSettings): Handler {
     const publishing = new Publishing(press, settings, idempotency, request, response);
     const answer = (reply: Reply | undefined) => send(request, response, reply);
     const work = () => publishing.publish(address);
-    void attempt(work, answer, next, press.events, 'It could not be decided whether you may publish this.');
+    attempt(work, answer, next, press.events, 'It could not be decided whether you may publish this.');
   };
 }
 

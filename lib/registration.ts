@@ -6,7 +6,7 @@ import type { RefusalCode } from './events.js';
 import { Listener } from './listener.js';
 import { locate } from './locate.js';
 import type { Relay } from './relay.js';
-import { attempt, later, type Next, Refusal, send } from './reply.js';
+import { after, attempt, type Eventually, later, type Next, Refusal, send } from './reply.js';
 import type { Roster } from './roster.js';
 import { answerHead, isAnswerable, type Request, type Response, turnOf } from './stream.js';
 import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from './target.js';
@@ -22,7 +22,10 @@ export interface Door {
   timeout(): number | null;
 }
 
-/** A request becomes a listener, or is refused. */
+// What refuses a request, if anything does.
+type Verdict = Eventually<Refusal<RefusalCode> | undefined>;
+
+/** A request becomes a listener, or is refused: before its handler returns, unless something has to be waited for. */
 export class Registration {
   readonly #door: Door;
   readonly #refusals = new Map<RefusalCode, number>();
@@ -48,14 +51,10 @@ export class Registration {
     };
     const work = () => this.#register(request, response, target);
     const { events } = this.#door.roster;
-    void attempt(work, refuse, next, events, 'It could not be decided whether you may listen to this.');
+    attempt(work, refuse, next, events, 'It could not be decided whether you may listen to this.');
   }
 
-  async #register(
-    request: Request,
-    response: Response,
-    target: ReturnType<typeof targetOf>,
-  ): Promise<Refusal<RefusalCode> | undefined> {
+  #register(request: Request, response: Response, target: ReturnType<typeof targetOf>): Verdict {
     const { settings } = this.#door.roster;
     if (target === ELSEWHERE) return new Refusal(404, 'NOT_FOUND', 'There is nothing here.');
     if (!this.#door.isOpen()) return unavailable();
@@ -63,9 +62,7 @@ export class Registration {
       return new Refusal(405, 'METHOD_NOT_ALLOWED', 'Subscribe by GET.', { Allow: 'GET, HEAD' });
     }
     if (target === MALFORMED) return new Refusal(400, 'MALFORMED', 'The percent-encoding is malformed.');
-
-    const { channelIds } = target;
-    const refusal = misnamed(channelIds, settings.channelsPerStream);
+    const refusal = misnamed(target.channelIds, settings.channelsPerStream);
     if (refusal !== undefined) return refusal;
     if (!acceptsEventStream(target.accept)) {
       return new Refusal(406, 'NOT_ACCEPTABLE', 'A channel can be had as text/event-stream.');
@@ -73,21 +70,32 @@ export class Registration {
 
     // Before authorize is asked: what a client pipelines behind an open stream must cost no more than Node's own.
     const turn = turnOf(response);
-    if (turn !== undefined) {
-      await turn;
-      if (!isAnswerable(request, response)) return undefined;
-    }
-    const expires = await authorization(
-      () => settings.authorize(request as never, [...channelIds]),
+    if (turn === undefined) return this.#authorize(request, response, target);
+    return turn.then(() =>
+      isAnswerable(request, response) ? this.#authorize(request, response, target) : undefined,
+    );
+  }
+
+  #authorize(request: Request, response: Response, target: Target): Verdict {
+    const { authorize } = this.#door.roster.settings;
+    const asked = authorization(
+      () => authorize(request as never, [...target.channelIds]),
       'You may not listen to this.',
     );
-    if (expires instanceof Refusal) return expires;
-    // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
+    return after(asked, (expires) =>
+      expires instanceof Refusal ? expires : this.#locate(request, response, target, expires),
+    );
+  }
+
+  #locate(request: Request, response: Response, target: Target, expires: number | undefined): Verdict {
+    // The hub may have been closed meanwhile.
     if (!this.#door.isOpen()) return unavailable();
-    const located = locate(this.#door, channelIds, target.cursor);
-    if (located !== true && !(await located)) return unavailable();
-    if (!isAnswerable(request, response)) return undefined;
-    return this.#admit(request, response, target, expires);
+    return after(locate(this.#door, target.channelIds, target.cursor), (isHere) => {
+      if (!isHere) return unavailable();
+      // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
+      if (!isAnswerable(request, response)) return undefined;
+      return this.#admit(request, response, target, expires);
+    });
   }
 
   /** From here on nothing is awaited: what was checked holds until the listener has joined. */

@@ -61,25 +61,37 @@ export function send(request: Request, response: Response, reply: Reply | undefi
   answer(request, response, status, { ...type, ...headers }, JSON.stringify(body));
 }
 
+/** What is there already, or a promise of it where it has to be waited for. */
+export type Eventually<T> = T | Promise<T>;
+
+/** Goes on with what is there, at once unless it has to be waited for. */
+export function after<T, U>(value: Eventually<T>, go: (value: T) => Eventually<U>): Eventually<U> {
+  return value instanceof Promise ? value.then(go) : go(value);
+}
+
 /**
  * Does the work of a handler, and answers with what comes of it, if anything does. An error of the user's own code goes to
  * `next`, or is told, and answered by 500 with this message.
  */
-export async function attempt<R extends Reply>(
-  work: () => Promise<R | undefined>,
+export function attempt<R extends Reply>(
+  work: () => Eventually<R | undefined>,
   answer: (reply: R | Refusal<'INTERNAL'> | undefined) => void,
   next: Next | undefined,
   events: Events,
   message: string,
-): Promise<void> {
-  try {
-    answer(await work());
-  } catch (error) {
+): void {
+  const fail = (error: unknown) => {
     if (next !== undefined) {
       next(error);
       return;
     }
     events.fail(error);
     answer(new Refusal(500, 'INTERNAL', message));
+  };
+  try {
+    const done = after(work(), answer);
+    if (done instanceof Promise) done.catch(fail);
+  } catch (error) {
+    fail(error);
   }
 }

@@ -105,7 +105,7 @@ export function openStream(
 ): { stream: Stream; written: Written } {
   // What is not read of a request keeps its connection from being read, and so its end from being seen. Most have no
   // body, and to read nothing costs some microseconds.
-  if (!request.complete || request.readableLength > 0) request.resume();
+  if (mayHaveBody(request)) request.resume();
   letGo(request);
   setHead(response);
   // HTTP/2 sends it with that. Under HTTP/1.1 flushHeaders would do it by itself, by way of five more properties.
@@ -125,6 +125,12 @@ export function openStream(
   }
   const stream = new SocketStream(socket, response, owner);
   return { stream, written: stream.open(opening) };
+}
+
+/** Whether there may be a body. In HTTP/1 there is one exactly where the head says so (RFC 9112 §6.3). */
+function mayHaveBody({ headers, httpVersionMajor }: Request): boolean {
+  if (httpVersionMajor > 1) return true;
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
 }
 
 /** Express keeps on each request what passes it on, and with that the whole way that it has come: 0.6 KiB. */
