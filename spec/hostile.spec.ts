@@ -174,6 +174,22 @@ for (const { name, mount, app } of frameworks) {
         }
       });
 
+      it('a body larger than what Node holds unread does not hide that its client has gone', async () => {
+        const { push, port } = await house();
+        const chunk = 'x'.repeat(2 ** 20);
+        for (const body of [
+          `Content-Length: ${2 ** 20}\r\n\r\n${chunk}`,
+          `Transfer-Encoding: chunked\r\n\r\n${(2 ** 20).toString(16)}\r\n${chunk}\r\n0\r\n\r\n`,
+        ]) {
+          const client = await RawClient.connect(port);
+          client.send(`GET ${mount}/news HTTP/1.1\r\nHost: localhost\r\n${body}`);
+          expect(await client.until('comet:open')).to.equal(true);
+          const left = told(push.on.bind(push, 'leave'));
+          await client.reset();
+          await left;
+        }
+      });
+
       it('a refusal is given although the body never ends', async () => {
         const { port } = await house();
         const client = await RawClient.connect(port);

@@ -71,6 +71,20 @@ for (const { name, mount, app } of frameworks) {
         expect(await client.heard(2)).to.deep.equal(['one', 'two']);
       });
 
+      it('is a listener by the time its handler returns, where nothing has to be waited for', async () => {
+        const listeners: number[] = [];
+        const { open } = await house({}, (push) => {
+          const handler = app(push);
+          return (request, response) => {
+            handler(request, response);
+            listeners.push(push.inspect().listeners);
+          };
+        });
+        await open('/news');
+        await open('?chan_id=chat');
+        expect(listeners).to.deep.equal([1, 2]);
+      });
+
       it('adds up the channels of path and query, each once', async () => {
         const { news, open } = await house();
         const client = await open('/news?chan_id=chat&chan_id=news&other=thing');
