@@ -71,7 +71,10 @@ export interface Snapshot extends Backlog {
 
 /** An Express handler, and the hub of its channels. */
 export interface Comet {
-  /** Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. */
+  /**
+   * Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. Unless something has to be waited for, as a
+   * promise of `authorize` has, the stream is open when this returns: headers of your own must be set before.
+   */
   (request: Request, response: Response, next?: Next): void;
   /** Its channels, by their ids. */
   readonly channels: Channels;
