@@ -8,7 +8,7 @@ const { comet }: typeof import('../../dist/esm/index.js') = await import(build ?
 
 const [, retained] = /^retain (\d+)$/.exec(variant ?? '') ?? [];
 const log = retained ? { frames: Number(retained), bytes: 2 ** 30, age: null } : {};
-const push = comet({ log, heartbeat: PING_MS });
+const push = comet({ log, heartbeat: PING_MS, vanish: PING_MS });
 const numbered = Array.from({ length: channels }, (_, id) =>
   push.channels.create<string>({ name: String(id) }),
 );
