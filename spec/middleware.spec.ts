@@ -519,6 +519,17 @@ describe('HTTP/2', () => {
     expect(await second.client.until('data: second')).to.equal(true);
   });
 
+  it('takes in the body of a GET, which would hold up whoever else sends on that session', async () => {
+    const { news, session: one } = await session();
+    const stream = one.request({ ':path': '/news', ':method': 'GET' }, { endStream: false });
+    stream.on('error', () => {});
+    const finished = once(stream, 'finish');
+    stream.end(Buffer.alloc(2 ** 20));
+    await finished;
+    expect(await new Text(stream).until('comet:open')).to.equal(true);
+    expect(await news.send('delivered')).to.deep.equal(success);
+  });
+
   it('leaves the session alive when the server ends a stream', async () => {
     const { push, news, session: one } = await session();
     const { client } = await ask(one, '/news');
