@@ -10,7 +10,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { createClient } from 'redis';
-import { redis } from '../dist/esm/backplanes/redis.js';
+import { redis } from '../dist/esm/engines/redis/redis.js';
 import { comet } from '../dist/esm/index.js';
 import { findRedis } from '../scripts/redis.mjs';
 

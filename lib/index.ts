@@ -3,12 +3,13 @@
  * @packageDocumentation
  */
 
-export type { ListenerCount } from './answers.js';
-export type { Backplane } from './backplane.js';
-export { inProcess } from './backplanes/in-process.js';
-export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channel.js';
-export { Channels, type CreateOptions } from './channels.js';
-export { type Comet, comet, type InspectOptions, type Snapshot } from './comet.js';
+export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channels/channel.js';
+export { Channels, type CreateOptions } from './channels/channels.js';
+export type { Piped, PipeOptions } from './channels/pipe.js';
+export type { ReadableStreamLike, Source, StreamChunkLike, StreamReaderLike } from './channels/source.js';
+export type { ListenerCount } from './cluster/answers.js';
+export type { BackplaneSnapshot, Health } from './cluster/relay.js';
+export type { Backplane } from './core/backplane.js';
 export {
   BackplaneError,
   ChannelEndedError,
@@ -25,10 +26,8 @@ export {
   InvalidSourceError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
-} from './errors.js';
-export type { CometDiagnostics, CometEvents, LeaveReason, RefusalCode, Transport } from './events.js';
-export type { Backlog } from './feed.js';
-export type { ListenerSnapshot } from './listener.js';
+} from './core/errors.js';
+export type { CometDiagnostics, CometEvents, LeaveReason, RefusalCode, Transport } from './core/events.js';
 export type {
   Authorization,
   ChannelOptions,
@@ -38,10 +37,11 @@ export type {
   LogOptions,
   PublisherOptions,
   QueueOptions,
-} from './options.js';
-export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './outcome.js';
-export type { Piped, PipeOptions } from './pipe.js';
-export type { BackplaneSnapshot, Health } from './relay.js';
-export type { Handler, Next as CometNext } from './reply.js';
-export type { ReadableStreamLike, Source, StreamChunkLike, StreamReaderLike } from './source.js';
-export type { Request as CometRequest, Response as CometResponse } from './stream.js';
+} from './core/options.js';
+export { Deferred, type FailureReason, type NodeOutcome, type Outcome } from './core/outcome.js';
+export type { Backlog } from './delivery/feed.js';
+export type { ListenerSnapshot } from './delivery/listener.js';
+export { inProcess } from './engines/memory.js';
+export type { Handler, Next as CometNext } from './http/reply.js';
+export { type Comet, comet, type InspectOptions, type Snapshot } from './hub.js';
+export type { Request as CometRequest, Response as CometResponse } from './transport/stream.js';

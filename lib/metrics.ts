@@ -8,11 +8,11 @@ import {
   type Registry,
   register as sharedRegistry,
 } from 'prom-client';
-import type { Comet, Snapshot } from './comet.js';
-import { InvalidOptionError } from './errors.js';
-import type { LeaveReason, RefusalCode } from './events.js';
-import { checkKnown } from './options.js';
-import type { FailureReason } from './outcome.js';
+import { InvalidOptionError } from './core/errors.js';
+import type { LeaveReason, RefusalCode } from './core/events.js';
+import { checkKnown } from './core/options.js';
+import type { FailureReason } from './core/outcome.js';
+import type { Comet, Snapshot } from './hub.js';
 
 /** A registry of `prom-client`. */
 export type MetricsRegistry = Registry<PrometheusContentType> | Registry<OpenMetricsContentType>;

@@ -40,7 +40,7 @@ const dist = reachable(exports);
 sum('ES modules', (file) => /^dist.esm.*\.js$/.test(file));
 sum('CommonJS', (file) => /^dist.cjs.*\.js$/.test(file));
 sum('declarations, once for each of these', (file) => file.endsWith('.d.ts'));
-sum('of all that: the suite for engines', (file) => file.includes('/backplane-suite'));
+sum('of all that: the suite for engines', (file) => file.includes('/testing/'));
 const loaded = reachable({ '.': './dist/esm/index.js' });
 sum(`what \`import '${name}'\` loads`, (file) => loaded.includes(file));
 

@@ -6,7 +6,7 @@ import express, { type RequestHandler } from 'express';
 import express4 from 'express4';
 import { createClient } from 'redis';
 import supertest from 'supertest';
-import { redis } from '../lib/backplanes/redis.js';
+import { redis } from '../lib/engines/redis/redis.js';
 import { type CometEvents, type CometOptions, inProcess } from '../lib/index.js';
 import { EventClient, RawClient } from './support/client.js';
 import { delivered } from './support/outcomes.js';

@@ -1,7 +1,7 @@
 import { createClient } from 'redis';
-import { backplaneSuite } from '../lib/backplane-suite.js';
-import { redis } from '../lib/backplanes/redis.js';
+import { redis } from '../lib/engines/redis/redis.js';
 import { inProcess } from '../lib/index.js';
+import { backplaneSuite } from '../lib/testing/engine-suite.js';
 import { RedisServer } from './support/redis.js';
 
 describe('The backplane of one process', () => {

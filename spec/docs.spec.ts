@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect } from 'chai';
 import { createClient } from 'redis';
-import { redis as redisBackplane } from '../lib/backplanes/redis.js';
+import { redis as redisBackplane } from '../lib/engines/redis/redis.js';
 import { CometError, comet } from '../lib/index.js';
 import { type Block, type Page, ROOT, readPage } from './docs/page.js';
 import { Expected } from './docs/print.js';

@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { expect } from 'chai';
-import { Events } from '../lib/events.js';
+import { Events } from '../lib/core/events.js';
 import { type CometDiagnostics, type CometEvents, comet, InvalidOptionError } from '../lib/index.js';
 import { EventClient, told } from './support/client.js';
 import { run } from './support/process.js';

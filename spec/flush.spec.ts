@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { type Feed, Groups, type Reader, Feed as RealFeed } from '../lib/feed.js';
-import { Flush } from '../lib/flush.js';
-import type { Frame } from '../lib/frame.js';
-import { type Outcome, Tally } from '../lib/outcome.js';
-import { Sequence } from '../lib/position.js';
+import { type Outcome, Tally } from '../lib/core/outcome.js';
+import { Sequence } from '../lib/core/position.js';
+import { type Feed, Groups, type Reader, Feed as RealFeed } from '../lib/delivery/feed.js';
+import { Flush } from '../lib/delivery/flush.js';
+import type { Frame } from '../lib/sse/frame.js';
 
 /** A reader that takes long, so that a pass over some of them takes more than one turn. */
 class Slow implements Reader {

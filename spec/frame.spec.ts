@@ -1,7 +1,16 @@
 import { expect } from 'chai';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
-import { isChannelName } from '../lib/channels.js';
+import { isChannelName } from '../lib/channels/channels.js';
+import type { Position } from '../lib/core/position.js';
+import {
+  CometError,
+  comet,
+  FrameTooLargeError,
+  InvalidChannelNameError,
+  InvalidDataError,
+  InvalidEventNameError,
+} from '../lib/index.js';
 import {
   checkEventName,
   checkSize,
@@ -12,17 +21,8 @@ import {
   type Frame,
   HEARTBEAT,
   toFrame,
-} from '../lib/frame.js';
-import {
-  CometError,
-  comet,
-  FrameTooLargeError,
-  InvalidChannelNameError,
-  InvalidDataError,
-  InvalidEventNameError,
-} from '../lib/index.js';
-import { type Encoded, encode as encodeText, Payload } from '../lib/payload.js';
-import type { Position } from '../lib/position.js';
+} from '../lib/sse/frame.js';
+import { type Encoded, encode as encodeText, Payload } from '../lib/sse/payload.js';
 import { type ReceivedEvent, StrictParser } from './support/parser.js';
 import { SCALE } from './support/scale.js';
 import { hub } from './support/server.js';

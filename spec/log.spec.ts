@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Frame } from '../lib/frame.js';
-import { Log, merge } from '../lib/log.js';
+import { Log, merge } from '../lib/delivery/log.js';
+import type { Frame } from '../lib/sse/frame.js';
 
 const frame = (seq: number, size = 1, at = 0): Frame => ({ seq, bytes: 'x'.repeat(size), at });
 const seqs = (frames: Iterable<Frame>) => Array.from(frames, ({ seq }) => seq);

@@ -1,8 +1,9 @@
 import { hostname } from 'node:os';
 import { inspect } from 'node:util';
 import { expect } from 'chai';
-import { inProcess } from '../lib/backplanes/in-process.js';
-import { redis } from '../lib/backplanes/redis.js';
+import { channelSettings, hubSettings } from '../lib/core/options.js';
+import { inProcess } from '../lib/engines/memory.js';
+import { redis } from '../lib/engines/redis/redis.js';
 import {
   type Channel,
   type ChannelOptions,
@@ -11,7 +12,6 @@ import {
   comet,
   InvalidOptionError,
 } from '../lib/index.js';
-import { channelSettings, hubSettings } from '../lib/options.js';
 
 const LONGEST_MS = 2 ** 31 - 1;
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createClient } from 'redis';
-import type { Backplane, Link, Node } from '../lib/backplane.js';
-import { redis as redisBackplane } from '../lib/backplanes/redis.js';
+import type { Backplane, Link, Node } from '../lib/core/backplane.js';
+import { redis as redisBackplane } from '../lib/engines/redis/redis.js';
 import { BackplaneError, type Channel, type CometEvents, type Piped } from '../lib/index.js';
 import type { EventClient } from './support/client.js';
 import { turns } from './support/delayed.js';

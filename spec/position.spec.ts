@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { formatPosition, parsePosition, Sequence } from '../lib/position.js';
+import { formatPosition, parsePosition, Sequence } from '../lib/core/position.js';
 
 describe('A position', () => {
   it('is written epoch-seq', () => {

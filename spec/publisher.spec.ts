@@ -14,8 +14,10 @@ import express, { type RequestHandler } from 'express';
 import express4 from 'express4';
 import { createClient } from 'redis';
 import supertest from 'supertest';
-import { redis } from '../lib/backplanes/redis.js';
-import { digest, Idempotency, keyOf } from '../lib/idempotency.js';
+import { merge } from '../lib/delivery/log.js';
+import { redis } from '../lib/engines/redis/redis.js';
+import { digest, Idempotency, keyOf } from '../lib/http/idempotency.js';
+import { Refusal, Reply } from '../lib/http/reply.js';
 import {
   type CometOptions,
   comet,
@@ -26,8 +28,6 @@ import {
   inProcess,
   type PublisherOptions,
 } from '../lib/index.js';
-import { merge } from '../lib/log.js';
-import { Refusal, Reply } from '../lib/reply.js';
 import { EventClient, RawClient, told } from './support/client.js';
 import { delayed } from './support/delayed.js';
 import { healthy } from './support/nodes.js';

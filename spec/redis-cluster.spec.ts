@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { createCluster } from 'redis';
-import { redis as redisBackplane } from '../lib/backplanes/redis.js';
+import { redis as redisBackplane } from '../lib/engines/redis/redis.js';
 import { healthy, listen, rawClient, texts, until } from './support/nodes.js';
 import { RedisServer } from './support/redis.js';
 import { hub } from './support/server.js';

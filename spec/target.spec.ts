@@ -2,7 +2,7 @@ import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from '../lib/target.js';
+import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from '../lib/http/target.js';
 import { SCALE } from './support/scale.js';
 
 const CURSOR = { epoch: '9f3ac1', seq: 1024 };

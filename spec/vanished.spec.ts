@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { connectionKey, unacknowledged } from '../lib/kernel.js';
+import { connectionKey, unacknowledged } from '../lib/transport/kernel.js';
 import { EventClient } from './support/client.js';
 import { cleanup, hub } from './support/server.js';
 import { Text } from './support/text.js';

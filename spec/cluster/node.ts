@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createClient } from 'redis';
-import { redis } from '../../lib/backplanes/redis.js';
+import { redis } from '../../lib/engines/redis/redis.js';
 import { type Comet, comet, Deferred, type Outcome } from '../../lib/index.js';
 import { Random } from '../support/random.js';
 import {

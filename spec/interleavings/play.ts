@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { RedisClient } from '../../lib/backplanes/redis.js';
-import { redis } from '../../lib/backplanes/redis.js';
+import type { RedisClient } from '../../lib/engines/redis/redis.js';
+import { redis } from '../../lib/engines/redis/redis.js';
 import { type Comet, comet } from '../../lib/index.js';
 import { type Delayed, delayed, turns } from '../support/delayed.js';
 import { Random } from '../support/random.js';

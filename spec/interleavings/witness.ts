@@ -1,4 +1,4 @@
-import type { Backplane, Entry, Node, RemoteLink } from '../../lib/backplane.js';
+import type { Backplane, Entry, Node, RemoteLink } from '../../lib/core/backplane.js';
 import { Deferred } from '../../lib/index.js';
 
 /** One entry of the order. `data` is undefined for the end of a channel. */

@@ -1,3 +1,4 @@
+import { Relay } from '../../lib/cluster/relay.js';
 import type {
   Append,
   Appended,
@@ -8,9 +9,8 @@ import type {
   RemoteLink,
   Snapshot,
   Terms,
-} from '../../lib/backplane.js';
-import { BackplaneError } from '../../lib/errors.js';
-import { Relay } from '../../lib/relay.js';
+} from '../../lib/core/backplane.js';
+import { BackplaneError } from '../../lib/core/errors.js';
 import type { Random } from './random.js';
 
 /** So many turns of the event loop. */
@@ -23,7 +23,7 @@ export function delayed(backplane: Backplane, random: Random): Delayed {
   return new Delayed(backplane, random);
 }
 
-/** A backplane that keeps all that `lib/backplane.ts` asks for, and nothing that it does not; until it is told to fail. */
+/** A backplane that keeps all that `lib/core/backplane.ts` asks for, and nothing that it does not; until it is told to fail. */
 export class Delayed implements Backplane {
   readonly name = 'delayed';
   /** The probability that an entry gets lost on its way in. */

@@ -2,7 +2,7 @@
 
 import { EventEmitter, once } from 'node:events';
 import { createClient } from 'redis';
-import { redis as redisBackplane } from '../../lib/backplanes/redis.js';
+import { redis as redisBackplane } from '../../lib/engines/redis/redis.js';
 import type { Comet, CometOptions } from '../../lib/index.js';
 import { EventClient } from './client.js';
 import type { RedisServer } from './redis.js';

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { comet } from '../../lib/index.js';
-import { retransmissions } from '../../lib/kernel.js';
+import { retransmissions } from '../../lib/transport/kernel.js';
 
 const SERVER = '10.99.0.1';
 const CLIENT = '10.99.0.2';

@@ -1,0 +1,292 @@
+import type { ListenerCount } from '../cluster/answers.js';
+import type { Member } from '../cluster/follower.js';
+import type { Relay, WaitingWriter } from '../cluster/relay.js';
+import { type Moment, thisTurn } from '../core/clock.js';
+import {
+  ChannelEndedError,
+  CometError,
+  HubClosedError,
+  InvalidDataError,
+  InvalidOptionError,
+  InvalidSourceError,
+} from '../core/errors.js';
+import type { Events } from '../core/events.js';
+import { type ChannelSettings, checkFlag, checkKnown, encodeText, type Settings } from '../core/options.js';
+import { Deferred, type Outcome } from '../core/outcome.js';
+import type { Sequence } from '../core/position.js';
+import { type Backlog, backlogOf, Feed } from '../delivery/feed.js';
+import { checkEventName, checkSize, encodeBody } from '../sse/frame.js';
+import { Pipe, type Piped, type PipeOptions, pipeSettings } from './pipe.js';
+import { openSource, type Source } from './source.js';
+
+/** How an event is sent. */
+export interface SendOptions {
+  /** The event's name. Default: none, which `EventSource` calls `message`. */
+  event?: string | undefined;
+  /** Whether the outcome tells of each node. Default `false`. */
+  perNode?: boolean | undefined;
+}
+
+/** How an event is written. */
+export interface WriteOptions extends SendOptions {
+  /** Is resolved with what became of the write. Default: nobody asks, and nothing is tracked. */
+  outcome?: Pick<Deferred<Outcome>, 'resolve'> | undefined;
+}
+
+/** The hub of a channel, as far as it concerns the channel. */
+export interface Station {
+  readonly settings: Settings;
+  readonly sequence: Sequence;
+  readonly relay: Relay;
+  readonly events: Events;
+  /** A log holds frames, which grow old. */
+  wrote(): void;
+  /** The channel has ended: its name is free. */
+  ended(channel: Channel<never>): void;
+  /** Nobody listens to it any more. */
+  left(channel: Channel<never>): void;
+}
+
+const NO_OPTIONS: WriteOptions = Object.freeze({});
+const SEND_OPTIONS = ['event', 'perNode'];
+const WRITE_OPTIONS = [...SEND_OPTIONS, 'outcome'];
+
+/** A named line from the server to its listeners. `Data` is what is written on it. */
+export class Channel<Data = unknown> {
+  /** Its `chan_id`: what a client registers with. */
+  readonly id: string;
+  readonly #station: Station;
+  readonly #encode: (data: Data) => unknown;
+  readonly #member: Member;
+  #ended = false;
+  #closed = false;
+  #writes = 0;
+  #lastWrite: Moment | undefined;
+
+  /** @internal Channels are made by `channels.create()` and `channels.open()`. */
+  constructor(id: string, settings: ChannelSettings, station: Station) {
+    this.id = id;
+    this.#station = station;
+    this.#encode = settings.encode as (data: Data) => unknown;
+    const { log, lag, rewind } = settings;
+    this.#member = {
+      id,
+      // Percent-encoded, an id of any name stands in the id of an event: no CR, LF or NUL, and no space.
+      label: encodeURIComponent(id),
+      feed: new Feed(id, settings, station.sequence.head),
+      terms: { log, lag, rewind },
+      ended: () => this.#end(),
+      left: () => station.left(this),
+    };
+    station.relay.hold(this.#member);
+  }
+
+  /**
+   * The streams open now, of this process. A client that has gone, but is not yet known to be gone, still counts; the
+   * outcome of a write tells the truth about it.
+   */
+  get listeners(): number {
+    return this.#member.feed.listeners;
+  }
+
+  /**
+   * The streams open now on all nodes of the backplane. Rejects with a BackplaneError where that is away, and
+   * with a HubClosedError; a node that does not answer within `deadline` is named as silent.
+   */
+  async countListeners(): Promise<ListenerCount> {
+    return this.#station.relay.countListeners(this.id);
+  }
+
+  /** @internal */
+  get feed(): Feed {
+    return this.#member.feed;
+  }
+
+  /** What `push.inspect()` says of it. */
+  inspect(): ChannelSnapshot {
+    const { feed } = this.#member;
+    const { frames, bytes, lagging, lag } = backlogOf([feed]);
+    return {
+      id: this.id,
+      listeners: feed.listeners,
+      writes: this.#writes,
+      lastWrite: this.#lastWrite === undefined ? null : new Date(this.#lastWrite.date),
+      frames,
+      bytes,
+      lagging,
+      lag,
+    };
+  }
+
+  /**
+   * Sends an event to all listeners, at the end of this turn of the event loop.
+   * @throws ChannelEndedError
+   * @throws InvalidDataError for data that can't be encoded, or has lone surrogates; nothing of it is sent
+   * @throws InvalidEventNameError
+   * @throws FrameTooLargeError
+   */
+  write(data: Data, options: WriteOptions = NO_OPTIONS): void {
+    if (options !== NO_OPTIONS) checkKnown(options, WRITE_OPTIONS);
+    const { event, outcome, perNode = false } = options;
+    if (outcome !== undefined && typeof outcome?.resolve !== 'function') {
+      throw new InvalidOptionError(
+        'The option outcome must have a function resolve: pass a Deferred<Outcome>.',
+      );
+    }
+    this.#append(data, event, outcome, perNode);
+  }
+
+  /**
+   * Sends an event as `write` does, and tells what became of it. Rejects with what `write` throws.
+   *
+   * The outcome settles once, when each listener has taken the event, or fallen off the log, or stayed blocked for the
+   * hub's `stall`; and never inside this call.
+   */
+  async send(data: Data, options: SendOptions = {}): Promise<Outcome> {
+    checkKnown(options, SEND_OPTIONS);
+    const outcome = new Deferred<Outcome>();
+    this.#append(data, options.event, outcome, options.perNode ?? false);
+    return outcome.promise;
+  }
+
+  /**
+   * @internal Sends an event whose text is there already, past the channel's `encode`; else as `write` does.
+   * @throws as `write`
+   */
+  writeText(text: string, event: string | undefined, outcome: WriteOptions['outcome']): void {
+    if (event !== undefined) checkEventName(event);
+    this.#appendText(text, event, outcome, false);
+  }
+
+  /**
+   * Writes the items of a source, each as `write` does, at the pace of those who listen to it here: it waits while all of
+   * them are blocked, and while the backplane is away or the queue to it is full. Where nobody listens it goes on. It
+   * holds one item at the most.
+   *
+   * Resolves when the source has come to its end and the backplane has accepted every item; the channel is ended then,
+   * but for `end: false`. Resolves as not `complete` where the channel ends first, or the hub closes. Rejects with the error
+   * of the source, with what `write` throws for an item, with the reason of `signal`, and with a BackplaneError for an item
+   * that the backplane refused; the channel stays open. However it settles, the source is at its end or has been stopped:
+   * an iterator by its `return()`, a Readable by `destroy()`, a ReadableStream by `cancel()`.
+   *
+   * Rejects at once with an InvalidOptionError, InvalidEventNameError, InvalidSourceError, ChannelEndedError or
+   * HubClosedError.
+   */
+  async pipe<Item extends Data>(source: Source<Item>, options: PipeOptions<Item> = {}): Promise<Piped> {
+    const settings = pipeSettings(options);
+    const { sequence, relay, events } = this.#station;
+    const pipe = new Pipe(openSource(source), settings, {
+      feed: this.#member.feed,
+      sequence,
+      relay,
+      write: (item, event, writer) => {
+        if (this.#encode === encodeText) refuseBytes(item);
+        return this.#append(item, event, undefined, false, writer);
+      },
+      end: () => this.end(),
+      fail: (error) => events.fail(error),
+    });
+    if (this.#ended) pipe.fail(new ChannelEndedError(this.id));
+    else if (this.#closed) pipe.fail(new HubClosedError());
+    else pipe.start();
+    return pipe.piped;
+  }
+
+  /**
+   * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
+   * other channel is ended. Its name is free at once, and a write on it throws.
+   */
+  end(): void {
+    if (this.#ended) return;
+    this.#end();
+    this.#station.relay.end(this.#member);
+  }
+
+  /** @internal The hub closes: nothing is piped any more. */
+  close(): void {
+    this.#closed = true;
+    this.#stopPipes();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#station.ended(this);
+    this.#stopPipes();
+  }
+
+  #stopPipes(): void {
+    for (const writer of this.#member.feed.writers) writer.stop();
+  }
+
+  /** Returns how long the event is, but for its number: in units of UTF-16, which are bytes mostly. */
+  #append(
+    data: Data,
+    event: string | undefined,
+    outcome: WriteOptions['outcome'],
+    perNode: boolean,
+    writer?: WaitingWriter,
+  ): number {
+    if (event !== undefined) checkEventName(event);
+    checkFlag(perNode, 'perNode');
+    return this.#appendText(this.#encoded(data), event, outcome, perNode, writer);
+  }
+
+  #appendText(
+    text: string,
+    event: string | undefined,
+    outcome: WriteOptions['outcome'],
+    perNode: boolean,
+    writer?: WaitingWriter,
+  ): number {
+    const { sequence, settings, relay } = this.#station;
+    // After the encoder, which is code of the user's and may have done anything, even ended this channel.
+    if (this.#ended) throw new ChannelEndedError(this.id);
+    const body = encodeBody(text, event);
+    const position = { epoch: sequence.epoch, seq: sequence.head + 1 };
+    checkSize(body, position, this.#member.label, settings.maxFrame);
+
+    this.#writes += 1;
+    this.#lastWrite = thisTurn();
+    relay.write({ member: this.#member, body, event, outcome, perNode, writer });
+    this.#station.wrote();
+    return body.length + this.#member.label.length;
+  }
+
+  #encoded(data: Data): string {
+    let text: unknown;
+    try {
+      text = this.#encode(data);
+    } catch (cause) {
+      if (cause instanceof CometError) throw cause;
+      throw new InvalidDataError(
+        'The data could not be encoded (see the cause): write what JSON can say, or give the channel an encode.',
+        { cause },
+      );
+    }
+    if (typeof text === 'string') return text;
+    throw new InvalidDataError(
+      `The data was encoded as ${typeof text}, not a string: write what JSON can say, or give the channel an encode.`,
+    );
+  }
+}
+
+// As JSON they would be a list of numbers, and cut anywhere they are no text.
+function refuseBytes(item: unknown): void {
+  if (!ArrayBuffer.isView(item) && !(item instanceof ArrayBuffer)) return;
+  throw new InvalidSourceError(
+    'The source gives bytes: have it give text, by setEncoding() or a TextDecoderStream, or give the channel an encode.',
+  );
+}
+
+/** A channel at one moment. */
+export interface ChannelSnapshot extends Backlog {
+  /** Its `chan_id`. */
+  readonly id: string;
+  /** Streams open now, of this process. */
+  readonly listeners: number;
+  /** Events written since it was made. */
+  readonly writes: number;
+  /** When the last of them was written here, or `null` where none was. */
+  readonly lastWrite: Date | null;
+}

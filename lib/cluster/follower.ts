@@ -1,0 +1,617 @@
+import type {
+  Asker,
+  Direct,
+  Entry,
+  Link,
+  Question,
+  RemoteLink,
+  Retained,
+  Snapshot,
+  Terms,
+} from '../core/backplane.js';
+import { BackplaneError } from '../core/errors.js';
+import type { Events } from '../core/events.js';
+import { Deferred, type Tally } from '../core/outcome.js';
+import type { Position, Sequence } from '../core/position.js';
+import { inSlices } from '../core/slices.js';
+import type { Feed, Reader } from '../delivery/feed.js';
+import type { Flush } from '../delivery/flush.js';
+import { merge } from '../delivery/log.js';
+import { bodyOf, encodeEnd, toFrame } from '../sse/frame.js';
+
+/** A channel, as it is followed. */
+export interface Member {
+  readonly id: string;
+  /** Its id, percent-encoded. */
+  readonly label: string;
+  readonly feed: Feed;
+  readonly terms: Terms;
+  /** It has ended, here or on another node. */
+  ended(): void;
+  /** Nobody has listened for a while, and nothing of it arrives any more. */
+  left(): void;
+}
+
+/** What a follower needs of its hub. */
+export interface Lookup {
+  readonly sequence: Sequence;
+  readonly flush: Flush;
+  readonly events: Events;
+  /** Milliseconds that somebody waits for a channel. */
+  readonly deadline: number;
+  /** The tally of a write whose outcome is awaited, here or on another node. */
+  tally(asker: Asker, seq: number, listeners: number): Tally;
+  /** Nobody listens here to what that write was made on. */
+  disclaim(asker: Asker): void;
+  /** All that was appended before has come, for the first time since the connection is there. */
+  caughtUp(): void;
+}
+
+/** How one channel stands with the backplane. */
+interface Mirror {
+  readonly member: Member;
+  /** All that is appended is received: its log here is what the backplane retains. */
+  attached: boolean;
+  /** Somebody waits for that. */
+  wanted: boolean;
+  /** The `seq` of its last entry. */
+  last: number;
+  /** It has ended, though that has not come; rounds that had begun when that was known. */
+  overSince: number;
+  /** Milliseconds that nobody has listened. */
+  idle: number;
+  /** The channel of the same name that was made before this one's end had come back. */
+  successor: Mirror | undefined;
+}
+
+/** One look at the order: what stood before its mark is in the snapshot, what stands behind it arrives behind it. */
+interface Round {
+  readonly mark: string;
+  /** Whether it looks at every channel. */
+  readonly full: boolean;
+  readonly number: number;
+  /** Those of which all was asked for. */
+  readonly whole: ReadonlySet<Mirror>;
+  readonly done: Deferred<void>;
+  marked: boolean;
+  /** More came behind its mark than could be held back. */
+  flooded: boolean;
+  snapshot: Snapshot | undefined;
+}
+
+interface Waiter {
+  readonly mirrors: readonly Mirror[];
+  /** The first round that is late enough. */
+  readonly round: number;
+  readonly until: number;
+  readonly done: Deferred<void>;
+}
+
+// A channel that nobody listens to is let go after so long: clients that reconnect come within that.
+const GRACE_MS = 5000;
+// What may come between a mark and its snapshot. Beyond that another look is cheaper.
+const HELD_BACK = 10_000;
+
+/**
+ * Follows the order of all nodes. A channel that has listeners here is a mirror of what the backplane retains, so that
+ * replay, slow readers and live delivery are what they are in one process.
+ *
+ * A mirror is right as long as each entry tells of the one before it. Where one does not, where the connection is new,
+ * or where a look at the order shows more than has come, everything is compared with the backplane; until that is done
+ * nothing that arrives is taken. A client's cursor is one number for all its channels, and must not come past an event
+ * that is yet to be filled in.
+ */
+export class Follower {
+  readonly #direct: Direct | undefined;
+  // None in one process, where everything arrives as it is written.
+  readonly #remote: RemoteLink | undefined;
+  readonly #hub: Lookup;
+  readonly #mirrors = new Map<string, Mirror>();
+  #waiters: Waiter[] = [];
+
+  // One connection after the other: what belongs to an earlier one says nothing of this.
+  #life = 0;
+  #connected: boolean;
+  #caughtUp = false;
+  #subscribed = new Set<string>();
+  #leaving = new Set<string>();
+  #synced: boolean;
+  #pursuing = 0;
+  #round: Round | undefined;
+  #rounds = 0;
+  #concluded = 0;
+  #began = Infinity;
+  #due = false;
+  // What came behind the mark of a round whose snapshot has not come.
+  #heldBack: Entry[] | undefined;
+  #sinceLook = 0;
+  #isClosed = false;
+  #cause = new Error('The backplane did not answer in time.');
+
+  constructor(link: Link, hub: Lookup) {
+    if (link.direct === undefined) this.#remote = link;
+    else this.#direct = link.direct;
+    this.#hub = hub;
+    this.#connected = this.#synced = this.#direct !== undefined;
+    if (this.#direct === undefined) return;
+    const { epoch, seq } = this.#direct.position;
+    hub.sequence.epoch = epoch;
+    hub.sequence.head = seq;
+  }
+
+  /** The channels of this node. */
+  *members(): IterableIterator<Member> {
+    for (const mirror of this.#mirrors.values()) yield newest(mirror).member;
+  }
+
+  listenersOf(chanId: string): number {
+    return this.#mirrors.get(chanId)?.member.feed.listeners ?? 0;
+  }
+
+  /** A channel was made here; `retained` is what its log begins with, where that is known at once. */
+  add(member: Member, retained: Retained | undefined): void {
+    const attached = this.#direct !== undefined;
+    const last = this.#direct?.position.seq ?? this.#hub.sequence.head;
+    const common = { wanted: false, overSince: Infinity, idle: 0, successor: undefined };
+    const mirror: Mirror = { member, attached, last, ...common };
+    if (retained !== undefined) this.#load(mirror, retained);
+    const present = this.#mirrors.get(member.id);
+    if (present === undefined) this.#mirrors.set(member.id, mirror);
+    else newest(present).successor = mirror;
+    if (present !== undefined && present.overSince < Infinity) this.#lookSoon();
+  }
+
+  /** What is retained here of a channel. */
+  recall(chanId: string): Retained | undefined {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror === undefined || !mirror.attached) return undefined;
+    const { epoch } = this.#hub.sequence;
+    const { log } = mirror.member.feed;
+    let previous = log.floor;
+    const entries = merge([log.after(0)]).map((frame): Entry => {
+      const { seq, at } = frame;
+      const entry = { chanId, epoch, seq, previous, body: bodyOf(frame), age: performance.now() - at };
+      previous = seq;
+      return { ...entry, asker: undefined };
+    });
+    return { chanId, begun: 0, last: mirror.last, entries };
+  }
+
+  /**
+   * Has these channels arrive here, and the order be known up to the cursor. `undefined` where that is so already.
+   * Rejects with a BackplaneError where it can't be in time.
+   */
+  ready(chanIds: readonly string[], cursor: Position | null | undefined): Promise<void> | undefined {
+    const { sequence } = this.#hub;
+    if (this.#direct !== undefined) {
+      sequence.head = this.#direct.position.seq;
+      return undefined;
+    }
+    const mirrors = chanIds
+      .map((id) => this.#mirrors.get(id))
+      .filter((mirror) => mirror !== undefined)
+      .map(newest);
+    for (const mirror of mirrors) {
+      mirror.idle = 0;
+      mirror.wanted = true;
+    }
+    // It comes from another node, which may be further on than what has arrived here.
+    const isAhead = cursor && (cursor.epoch !== sequence.epoch || cursor.seq > sequence.head);
+    if (this.#synced && !isAhead && mirrors.every(({ attached }) => attached)) return undefined;
+    return this.#wait(mirrors, isAhead ? this.#rounds + 1 : 0);
+  }
+
+  /** Everything up to the head of the sequence has come. */
+  get isSynced(): boolean {
+    return this.#synced;
+  }
+
+  /** Looks at the order. Rejects with a BackplaneError where that can't be done in time. */
+  async look(): Promise<void> {
+    if (this.#direct !== undefined) return;
+    await this.#wait([], this.#rounds + 1);
+  }
+
+  connected(): void {
+    this.#life += 1;
+    this.#connected = true;
+    this.#caughtUp = false;
+    this.#subscribed.clear();
+    void this.#pursue();
+  }
+
+  disconnected(cause: Error): void {
+    this.#life += 1;
+    this.#connected = false;
+    this.#synced = false;
+    this.#cause = cause;
+    this.#began = Infinity;
+    this.#heldBack = undefined;
+    this.#round?.done.reject(cause);
+    this.#round = undefined;
+  }
+
+  receive(entry: Entry): void {
+    if (this.#heldBack !== undefined) {
+      this.#holdBack(entry);
+      return;
+    }
+    const mirror = this.#mirrors.get(entry.chanId);
+    if (mirror === undefined || !mirror.attached) {
+      if (mirror !== undefined && entry.body === null) this.#end(mirror, entry.seq);
+      if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
+      return;
+    }
+    if (!this.#synced) return;
+    const { sequence } = this.#hub;
+    const isOfNow = entry.epoch === sequence.epoch;
+    if (isOfNow && entry.seq <= mirror.last) return;
+    if (isOfNow && entry.seq > sequence.head && entry.previous === mirror.last) this.#take(mirror, entry);
+    else this.#doubt();
+  }
+
+  /** A mark has come by the way of the entries. */
+  marked(mark: string): void {
+    const round = this.#round;
+    if (round?.mark !== mark) return;
+    round.marked = true;
+    if (round.snapshot === undefined) this.#heldBack = [];
+    else this.#conclude(round, round.snapshot);
+  }
+
+  /** A channel has ended on another node, and nothing of that arrived. */
+  missed(chanId: string): void {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror === undefined) return;
+    // Its end may be on the way, or still be in the log.
+    mirror.overSince = this.#rounds;
+    this.#lookSoon();
+  }
+
+  /** The end of a channel of this node has been accepted, or there is nothing left to end. */
+  settled(member: Member): void {
+    for (let mirror = this.#mirrors.get(member.id); mirror !== undefined; mirror = mirror.successor) {
+      if (mirror.member !== member) continue;
+      mirror.overSince = this.#rounds;
+      // Who waits for another one of the name must not wait for an end that was lost.
+      if (mirror.successor !== undefined) this.#lookSoon();
+    }
+  }
+
+  /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
+  tick(elapsed: number, now: number): void {
+    const link = this.#remote;
+    if (link === undefined) return;
+    const pause = link.lease / 3;
+    this.#sinceLook += elapsed;
+    if (this.#sinceLook >= pause) {
+      this.#sinceLook = 0;
+      this.#due = true;
+    }
+    for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
+    for (const waiter of this.#waiters) {
+      if (now >= waiter.until) waiter.done.reject(this.#unreachable());
+    }
+    this.#waiters = this.#waiters.filter(({ until }) => now < until);
+    if (this.#connected && now - this.#began > pause) {
+      link.reset(new Error(`The backplane did not answer within ${pause} ms.`));
+    }
+    void this.#pursue();
+  }
+
+  /** Lets a channel go that nobody has listened to for a while. */
+  #rest(chanId: string, mirror: Mirror, elapsed: number): void {
+    const { member, attached, wanted } = mirror;
+    if (member.feed.listeners > 0 || !(attached || wanted)) {
+      mirror.idle = 0;
+      return;
+    }
+    mirror.idle += elapsed;
+    if (mirror.idle < GRACE_MS || this.#waiters.some(({ mirrors }) => mirrors.includes(mirror))) return;
+    mirror.attached = mirror.wanted = false;
+    this.#hub.flush.forget(member.feed, this.#hub.sequence.head);
+    this.#leaving.add(chanId);
+    member.left();
+  }
+
+  /** Nothing is followed any more. */
+  close(): void {
+    this.#isClosed = true;
+    for (const { done } of this.#waiters.splice(0)) done.reject(this.#unreachable());
+  }
+
+  /** Forgets a channel that was let go. */
+  forget(chanId: string): void {
+    this.#mirrors.delete(chanId);
+  }
+
+  async #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
+    const done = new Deferred<void>();
+    if (this.#isClosed) throw this.#unreachable();
+    this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
+    void this.#pursue();
+    return done.promise;
+  }
+
+  #unreachable(): BackplaneError {
+    return new BackplaneError(this.#cause.message, 'no', { cause: this.#cause });
+  }
+
+  #isMet({ mirrors, round }: Waiter): boolean {
+    return (
+      this.#synced &&
+      this.#concluded >= round &&
+      mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
+    );
+  }
+
+  /** Looks at every channel, though nothing is in doubt. */
+  #lookSoon(): void {
+    this.#due = true;
+    void this.#pursue();
+  }
+
+  /** Something may be missing. */
+  #doubt(): void {
+    this.#synced = false;
+    void this.#pursue();
+  }
+
+  /** Looks at the order for as long as there is reason to. One look at a time, of one connection. */
+  async #pursue(): Promise<void> {
+    const life = this.#life;
+    const link = this.#remote;
+    if (link === undefined || this.#pursuing === life || !this.#connected) return;
+    this.#pursuing = life;
+    try {
+      while (this.#life === life && this.#hasReason()) {
+        this.#began = performance.now();
+        await this.#lookOnce(link);
+      }
+    } catch (error) {
+      if (this.#life === life) link.reset(error as Error);
+    } finally {
+      if (this.#life === life) this.#began = Infinity;
+      if (this.#pursuing === life) this.#pursuing = 0;
+    }
+  }
+
+  #hasReason(): boolean {
+    return (
+      !this.#synced || this.#due || this.#leaving.size > 0 || this.#waiters.some((one) => this.#helps(one))
+    );
+  }
+
+  /** Whether a look brings nearer what is waited for: not where another one's end has to come first. */
+  #helps({ mirrors, round }: Waiter): boolean {
+    const isNext = (mirror: Mirror) => this.#mirrors.get(mirror.member.id) === mirror;
+    return this.#concluded < round || mirrors.some((mirror) => !mirror.attached && isNext(mirror));
+  }
+
+  async #lookOnce(link: RemoteLink): Promise<void> {
+    await this.#subscribe(link);
+    const full = !this.#synced || this.#due;
+    this.#due = false;
+    const mirrors = [...this.#mirrors.values()].filter((mirror) => this.#subscribed.has(mirror.member.id));
+    const questions = mirrors
+      .filter(({ attached }) => full || !attached)
+      .map(({ member, attached, last }): Question => {
+        return { chanId: member.id, from: attached ? last : null, listeners: member.feed.listeners };
+      });
+
+    this.#rounds += 1;
+    const round: Round = {
+      mark: `${this.#life}-${this.#rounds}`,
+      number: this.#rounds,
+      whole: new Set(mirrors.filter(({ attached }) => !attached)),
+      full,
+      done: new Deferred(),
+      marked: false,
+      flooded: false,
+      snapshot: undefined,
+    };
+    // Where the look fails before it is awaited, nobody hears of it twice.
+    round.done.promise.catch(() => {});
+    this.#round = round;
+    const snapshot = await link.sync(questions, round.mark);
+    if (this.#round !== round) return;
+    round.snapshot = snapshot;
+    if (round.marked) this.#conclude(round, snapshot);
+    await round.done.promise;
+  }
+
+  async #subscribe(link: RemoteLink): Promise<void> {
+    const life = this.#life;
+    const isFollowed = (chanId: string) => {
+      const mirror = this.#mirrors.get(chanId);
+      return mirror !== undefined && (mirror.attached || mirror.wanted);
+    };
+    for (const id of this.#leaving) if (isFollowed(id)) this.#leaving.delete(id);
+    const leaving = [...this.#leaving];
+    if (leaving.length > 0) await link.unsubscribe(leaving);
+    // Not before that is done: who is named in a channel's audience is waited for by those who write.
+    for (const id of leaving) {
+      this.#leaving.delete(id);
+      this.#subscribed.delete(id);
+    }
+    const coming = [...this.#mirrors.keys()].filter((id) => isFollowed(id) && !this.#subscribed.has(id));
+    if (coming.length > 0) await link.subscribe(coming);
+    if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
+  }
+
+  #holdBack(entry: Entry): void {
+    const heldBack = this.#heldBack as Entry[];
+    if (heldBack.length < HELD_BACK) heldBack.push(entry);
+    else if (this.#round !== undefined) this.#round.flooded = true;
+  }
+
+  #conclude(round: Round, snapshot: Snapshot): void {
+    const heldBack = this.#heldBack ?? [];
+    this.#heldBack = this.#round = undefined;
+    // Where a doubt has come up, a look at some of the channels has not settled it.
+    if (round.full || this.#synced) this.#install(snapshot, round.whole);
+    if (round.flooded) this.#synced = false;
+    else for (const entry of heldBack) this.receive(entry);
+
+    this.#concluded = round.number;
+    round.done.resolve();
+    this.#tellMet();
+  }
+
+  #tellMet(): void {
+    const met = new Set(this.#waiters.filter((waiter) => this.#isMet(waiter)));
+    this.#waiters = this.#waiters.filter((waiter) => !met.has(waiter));
+    for (const { done } of met) done.resolve();
+  }
+
+  /** Everything before the mark has come, or comes now. */
+  #install({ epoch, head, channels }: Snapshot, whole: ReadonlySet<Mirror>): void {
+    const { sequence } = this.#hub;
+    if (epoch !== sequence.epoch) {
+      // What was asked for was asked in positions of another epoch: it has to be asked again.
+      this.#beginAnew(epoch, head);
+      return;
+    }
+    const known: [Mirror, Retained][] = [];
+    const fresh: [Mirror, Retained][] = [];
+    for (const retained of channels) {
+      const mirror = this.#mirrors.get(retained.chanId);
+      if (mirror === undefined) continue;
+      if (!mirror.attached) {
+        // It may have been let go, or made anew, since it was asked for the rest of it.
+        if (whole.has(mirror)) fresh.push([mirror, retained]);
+      } else if (retained.begun <= mirror.last) known.push([mirror, retained]);
+      // It has ended, and another one of its name is there.
+      else this.#abandon(mirror);
+    }
+
+    const missing = known.flatMap(([mirror, { entries }]) => entries.map((entry) => ({ mirror, entry })));
+    missing.sort((a, b) => a.entry.seq - b.entry.seq);
+    for (const { mirror, entry } of missing) {
+      if (entry.seq <= mirror.last) continue;
+      const isLate = entry.seq <= sequence.head;
+      if (isLate || entry.previous !== mirror.last) this.#gap(mirror, entry.previous, isLate);
+      this.#take(mirror, entry);
+    }
+    // What was let go before it could be read.
+    for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
+    sequence.head = Math.max(sequence.head, head);
+    for (const [mirror, retained] of fresh) this.#load(mirror, retained);
+    for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
+
+    this.#synced = true;
+    if (this.#caughtUp) return;
+    this.#caughtUp = true;
+    this.#hub.caughtUp();
+  }
+
+  /** The next entry of a channel. */
+  #take(mirror: Mirror, { seq, body, age, asker }: Entry): void {
+    const { sequence, flush, tally } = this.#hub;
+    const { label, feed } = mirror.member;
+    mirror.last = seq;
+    sequence.head = Math.max(sequence.head, seq);
+    if (body === null) {
+      this.#end(mirror, seq);
+      return;
+    }
+    const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
+    if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
+    flush.append(feed, frame);
+  }
+
+  #end(mirror: Mirror, seq: number): void {
+    const { flush } = this.#hub;
+    const { member, attached, successor } = mirror;
+    member.feed.end(seq);
+    if (attached) flush.append(member.feed, encodeEnd(member.id, seq));
+    if (successor === undefined) this.#mirrors.delete(member.id);
+    else this.#mirrors.set(member.id, successor);
+    if (attached) this.#leaving.add(member.id);
+    member.ended();
+    // Somebody may have waited for it, or waits for the next one of its name.
+    this.#tellMet();
+    void this.#pursue();
+  }
+
+  /** The log of a channel is what the backplane retains of it. */
+  #load(mirror: Mirror, { last, entries }: Retained): void {
+    const { sequence, flush } = this.#hub;
+    const { feed, label } = mirror.member;
+    flush.forget(feed, entries[0]?.previous ?? last);
+    for (const { body, seq, age } of entries) {
+      if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
+    }
+    feed.flushed = last;
+    flush.trim(feed, performance.now());
+    mirror.last = last;
+    mirror.attached = true;
+    if (entries.at(-1)?.body === null) this.#end(mirror, last);
+  }
+
+  /**
+   * Something of a channel up to `floor` is lost to its listeners: they are told.
+   * @param always also where a listener of the channel may miss something, since later events were delivered already
+   */
+  #gap(mirror: Mirror, floor: number, always: boolean): void {
+    const { feed } = mirror.member;
+    this.#hub.flush.forget(feed, floor);
+    mirror.last = floor;
+    if (feed.lag === 'close' || always) tellGap([feed]);
+  }
+
+  /** What had ended before this look, and of which no end has come with it, is over all the same. */
+  #buryOver(chanId: string): void {
+    let mirror = this.#mirrors.get(chanId);
+    while (mirror !== undefined && this.#rounds > mirror.overSince) {
+      if (mirror.attached) this.#abandon(mirror);
+      else this.#end(mirror, this.#hub.sequence.head);
+      mirror = this.#mirrors.get(chanId);
+    }
+  }
+
+  /** Its end can't be read any more. */
+  #abandon(mirror: Mirror): void {
+    const { head } = this.#hub.sequence;
+    this.#gap(mirror, head, true);
+    mirror.attached = false;
+    this.#leaving.add(mirror.member.id);
+    this.#end(mirror, head);
+  }
+
+  #beginAnew(epoch: string, head: number): void {
+    const { sequence, flush } = this.#hub;
+    const mirrors = [...this.#mirrors.values()].filter(({ attached }) => attached);
+    const feeds = mirrors.map(({ member }) => member.feed);
+    tellGap(feeds);
+    sequence.epoch = epoch;
+    sequence.head = head;
+    for (const mirror of mirrors) {
+      flush.forget(mirror.member.feed, head);
+      mirror.attached = false;
+    }
+    this.#synced = false;
+  }
+}
+
+/** The one of its name that is alive. */
+function newest(mirror: Mirror): Mirror {
+  return mirror.successor === undefined ? mirror : newest(mirror.successor);
+}
+
+/** Who reads these feeds reads no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
+function tellGap(feeds: readonly Feed[]): void {
+  const chanIds = new Set(feeds.map(({ chanId }) => chanId));
+  const readers = new Set<Reader>();
+  for (const { groups } of feeds)
+    for (const group of groups) for (const reader of group.readers) readers.add(reader);
+  const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
+  inSlices(each(goodbyes));
+}
+
+function* each(calls: readonly (() => void)[]): Generator<void> {
+  for (const call of calls) {
+    call();
+    yield;
+  }
+}

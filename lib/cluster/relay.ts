@@ -1,0 +1,401 @@
+import { v4 as uuid } from 'uuid';
+import type { Backplane, Entry, Link, Node, Retained, Terms } from '../core/backplane.js';
+import { BackplaneError, HubClosedError } from '../core/errors.js';
+import type { Events } from '../core/events.js';
+import type { Settings } from '../core/options.js';
+import type { Deferred, NodeOutcome, Outcome } from '../core/outcome.js';
+import { formatPosition, type Position, type Sequence } from '../core/position.js';
+import type { Flush } from '../delivery/flush.js';
+import { sizeOf } from '../sse/frame.js';
+import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
+import { Follower, type Member } from './follower.js';
+import { type Letter, Outbox } from './outbox.js';
+import { outcomeOf, Poll } from './poll.js';
+
+/** What a relay needs of its hub. */
+export interface RelayStation {
+  readonly settings: Settings;
+  readonly sequence: Sequence;
+  readonly flush: Flush;
+  readonly events: Events;
+}
+
+/** A write that was checked, and is to be carried out. */
+export interface Write {
+  readonly member: Member;
+  readonly body: string;
+  readonly event: string | undefined;
+  readonly outcome: Pick<Deferred<Outcome>, 'resolve'> | undefined;
+  readonly perNode: boolean;
+  /** Its writer, where that waits until it is accepted: it is not given up meanwhile. */
+  readonly writer?: WaitingWriter | undefined;
+}
+
+/** Who writes only where there is room, and waits until what was written is accepted. */
+export interface WaitingWriter {
+  /** One write more of it has this place in the order. */
+  accepted(at: Position): void;
+  /** One has none, as `on('drop')` tells. */
+  refused(happened: 'never' | 'unknown', cause: unknown): void;
+}
+
+/** What `push.health()` says. */
+export interface Health {
+  /** Whether what is written now would be delivered. */
+  readonly healthy: boolean;
+  /** Why not. */
+  readonly reason: string | null;
+  /** This hub's name among the nodes. */
+  readonly node: string;
+  /** `in process`, `redis`. */
+  readonly backplane: string;
+  /** Milliseconds that a mark took to the backplane, and back by the way that events come. */
+  readonly roundTrip: number | null;
+  /** Writes that the backplane has yet to accept. */
+  readonly queued: number;
+}
+
+/** The backplane at one moment, as far as this hub knows. */
+export interface BackplaneSnapshot {
+  /** `redis`. */
+  readonly name: string;
+  /** What the event `backplane` said last; `false` before it did. `push.health()` asks. */
+  readonly healthy: boolean;
+  /** Writes that it has yet to accept. */
+  readonly queued: number;
+}
+
+type Told = Pick<Letter, 'waits' | 'accepted' | 'refused'>;
+
+const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
+
+// Channels that are made known again at a time.
+const HOLD = 500;
+
+/**
+ * The hub's end of the backplane. Writes go out, and come back in the one order of all nodes; outcomes are gathered
+ * from the nodes that took the write.
+ */
+export class Relay implements Node {
+  readonly id: string;
+  /** Events that were written here. */
+  written = 0;
+  readonly #station: RelayStation;
+  readonly #backplane: Backplane;
+  readonly #link: Link;
+  readonly #follower: Follower;
+  readonly #answers: Answers;
+  readonly #outbox: Outbox | undefined;
+  // Channels that were made here, and that the backplane has yet to hear of.
+  readonly #making = new Set<Member>();
+  #writes = 0;
+  #sinceHold = 0;
+  // Undefined until it is known.
+  #isUp: boolean | undefined;
+  #isClosed = false;
+
+  constructor(station: RelayStation, backplane: Backplane) {
+    const { settings, sequence } = station;
+    const { deadline } = settings;
+    this.#station = station;
+    this.#backplane = backplane;
+    this.id = `${settings.node}-${uuid().slice(0, 8)}`;
+    this.#answers = new Answers({
+      id: this.id,
+      deadline,
+      tell: (node, word) => this.#tell(node, word),
+      listenersOf: (chanId) => this.#follower.listenersOf(chanId),
+    });
+    this.#link = backplane.connect(this);
+    this.#follower = new Follower(this.#link, {
+      ...station,
+      deadline,
+      tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
+      disclaim: (asker) => this.#answers.disclaim(asker),
+      caughtUp: () => void this.#resume(),
+    });
+    if (this.#link.direct !== undefined) this.#isUp = true;
+    else this.#outbox = new Outbox(this.#link, sequence, settings);
+  }
+
+  /** Whether time can change nothing here. */
+  get isQuiet(): boolean {
+    return this.#link.direct !== undefined && this.#answers.isQuiet;
+  }
+
+  /** The times, in milliseconds, that `tick` must not miss by much. */
+  get times(): readonly number[] {
+    const { deadline, queue } = this.#station.settings;
+    return this.#link.direct === undefined ? [deadline, this.#link.lease / 3, Math.max(queue.wait, 1)] : [];
+  }
+
+  /** A channel was made here. */
+  hold(member: Member): void {
+    const { id, terms } = member;
+    const { direct } = this.#link;
+    this.#follower.add(member, direct?.recall(id));
+    if (direct !== undefined) {
+      direct.hold(id, terms);
+      return;
+    }
+    // Behind the end of another one of its name, and before all that is written on it.
+    this.#making.add(member);
+    const made = () => this.#making.delete(member);
+    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: made, refused: made }, terms);
+  }
+
+  /** A channel is no longer known here. */
+  forget(chanId: string): void {
+    this.#follower.forget(chanId);
+  }
+
+  /** Which of these channels other nodes have made, and how. Rejects with a BackplaneError. */
+  async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
+    const found = await this.#attempt(() => this.#link.find(chanIds));
+    if (found !== undefined) return found;
+    // The connection is being made, perhaps.
+    await this.#follower.look();
+    return this.#link.find(chanIds);
+  }
+
+  /**
+   * Has channels arrive here, and the order be known up to a cursor. `undefined` where that is so already. Rejects with
+   * a BackplaneError where it can't be in time.
+   */
+  ready(chanIds: readonly string[], cursor: Position | null | undefined): Promise<void> | undefined {
+    return this.#follower.ready(chanIds, cursor);
+  }
+
+  /** Appends an event; it comes back as an entry. */
+  write(write: Write): void {
+    const { member, body, outcome, writer } = write;
+    this.written += 1;
+    const number = ++this.#writes;
+    const isHeard = outcome !== undefined || writer !== undefined || this.#station.events.has('write');
+    // In one process nothing is refused: where nobody listens there is nothing to tell.
+    const told = isHeard || this.#outbox !== undefined ? this.#teller(write, number) : NOBODY;
+    this.#append(member, body, number, outcome !== undefined, told);
+  }
+
+  /** Who tells of a write what becomes of it. */
+  #teller({ member, body, event, outcome, perNode, writer }: Write, number: number): Told {
+    const { events, sequence } = this.#station;
+    const { listeners } = member.feed;
+    const channel = member.id;
+    let place: Position | undefined;
+    if (outcome !== undefined) {
+      const at = performance.now();
+      const poll = new Poll<NodeOutcome>((answered) => {
+        const told = outcomeOf(answered, perNode);
+        this.#answers.forget(number);
+        events.guard(() => outcome.resolve(told));
+        if (!events.has('outcome')) return;
+        const position = place === undefined ? '' : formatPosition(place);
+        events.emit('outcome', { channel, position, elapsed: performance.now() - at, outcome: told });
+      });
+      this.#answers.await(number, poll);
+    }
+    return {
+      waits: writer !== undefined,
+      accepted: ({ seq, nodes }) => {
+        if (outcome !== undefined) {
+          place = { epoch: sequence.epoch, seq };
+          this.#answers.expect(number, nodes);
+        }
+        writer?.accepted({ epoch: sequence.epoch, seq });
+        if (!events.has('write')) return;
+        const at = { epoch: sequence.epoch, seq };
+        const bytes = sizeOf(body, at, member.label);
+        const position = formatPosition(at);
+        events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
+      },
+      refused: (happened, cause) => {
+        writer?.refused(happened, cause);
+        if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
+        this.#answers.giveUp(number, happened, member.feed.listeners);
+      },
+    };
+  }
+
+  /** Appends the end of a channel. */
+  end(member: Member): void {
+    // Refused, it has ended on another node before.
+    const ended = () => this.#follower.settled(member);
+    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: ended, refused: ended });
+  }
+
+  /** Whether one who waits for room may write: not while the backplane is away, nor while the queue to it is full. */
+  get hasRoom(): boolean {
+    return this.#outbox?.hasRoom ?? true;
+  }
+
+  /** Calls `told` once there is room, or none will ever be. */
+  awaitRoom(told: () => void): void {
+    this.#outbox?.awaitRoom(told);
+  }
+
+  /** Does not call it any more. */
+  leave(told: () => void): void {
+    this.#outbox?.leave(told);
+  }
+
+  /** Listeners on all nodes. Rejects with a BackplaneError or a HubClosedError. */
+  async countListeners(chanId: string): Promise<ListenerCount> {
+    const nodes = await this.#link.nodes();
+    if (this.#isClosed) throw new HubClosedError();
+    return this.#answers.count(chanId, nodes);
+  }
+
+  /** What `push.inspect()` says of the backplane; `null` where it is this process, which can't be away. */
+  inspect(): BackplaneSnapshot | null {
+    if (this.#outbox === undefined) return null;
+    return { name: this.#backplane.name, healthy: this.#isUp === true, queued: this.#outbox.writes };
+  }
+
+  /** Has a mark go to the backplane, and come back by the way of the events. */
+  async health(): Promise<Health> {
+    const state = { node: this.id, backplane: this.#backplane.name, queued: this.#outbox?.writes ?? 0 };
+    const began = performance.now();
+    try {
+      if (this.#isClosed) throw new HubClosedError();
+      await this.#follower.look();
+    } catch (error) {
+      return { healthy: false, reason: (error as Error).message, ...state, roundTrip: null };
+    }
+    return { healthy: true, reason: null, ...state, roundTrip: performance.now() - began };
+  }
+
+  /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
+  tick(elapsed: number, now: number): void {
+    this.#answers.expire(now);
+    this.#outbox?.expire(now);
+    this.#follower.tick(elapsed, now);
+    this.#sinceHold += elapsed;
+    if (this.#sinceHold < this.#link.keep / 3) return;
+    this.#sinceHold = 0;
+    void this.#hold();
+  }
+
+  /** Has what was written be accepted, and come back. `undefined` where that is so, or can't be. */
+  settle(): Promise<void> | undefined {
+    const outbox = this.#outbox;
+    if (outbox === undefined || !this.#isUp) return undefined;
+    return outbox.empty().then(() => this.#attempt(() => this.#follower.look()));
+  }
+
+  /** Resolves when every outcome of a write of this hub is settled. */
+  answered(): Promise<void> {
+    return this.#answers.quiet();
+  }
+
+  /** Leaves the backplane. What is not accepted is refused, and what is not answered is unknown. */
+  async close(): Promise<void> {
+    this.#isUp = false;
+    this.#isClosed = true;
+    this.#outbox?.close();
+    this.#follower.close();
+    this.#answers.expire(Infinity);
+    await this.#link.close();
+  }
+
+  connected(): void {
+    this.#follower.connected();
+  }
+
+  disconnected(cause: Error): void {
+    this.#outbox?.pause();
+    this.#follower.disconnected(cause);
+    this.#tellHealth(false, cause);
+  }
+
+  receive(entry: Entry): void {
+    this.#follower.receive(entry);
+  }
+
+  marked(mark: string): void {
+    this.#follower.marked(mark);
+  }
+
+  hear(text: string): void {
+    const word = parseWord(text);
+    if (word !== undefined) this.#station.events.guard(() => this.#answers.hear(word));
+  }
+
+  recall(chanId: string): Retained | undefined {
+    return this.#follower.recall(chanId);
+  }
+
+  #append(
+    { id, feed }: Member,
+    body: string | null,
+    number: number,
+    asks: boolean,
+    told: Told,
+    made?: Terms,
+  ): void {
+    const chanId = id;
+    const bounds = feed.log.limits;
+    if (this.#link.direct === undefined) {
+      this.#outbox?.post({ append: { chanId, body, bounds, number, asks, made }, ...told });
+      return;
+    }
+    const { epoch } = this.#station.sequence;
+    // Written out: to spread an object into another with more in it costs three times what the whole write does.
+    told.accepted(
+      this.#link.append({
+        chanId,
+        epoch,
+        body,
+        bounds,
+        number,
+        after: 0,
+        settled: 0,
+        again: false,
+        made,
+        asks,
+      }),
+    );
+  }
+
+  #tell(node: string | null, word: Word): void {
+    // What is not told is not answered, and the one who asked finds that out.
+    void this.#attempt(() => this.#link.tell(node, JSON.stringify(word)));
+  }
+
+  /** Everything that was appended before has come. */
+  async #resume(): Promise<void> {
+    // First what was written: a channel may have been ended and made anew meanwhile.
+    this.#outbox?.resume();
+    await this.#hold();
+    if (this.#follower.isSynced) this.#tellHealth(true, undefined);
+  }
+
+  #tellHealth(healthy: boolean, cause: Error | undefined): void {
+    if (this.#isUp === healthy || this.#isClosed) return;
+    this.#isUp = healthy;
+    const { events } = this.#station;
+    if (events.has('backplane')) events.emit('backplane', { healthy, cause });
+  }
+
+  /** Keeps the channels of this node known. */
+  async #hold(): Promise<void> {
+    const link = this.#link;
+    if (link.direct !== undefined) return;
+    const members = [...this.#follower.members()].filter((member) => !this.#making.has(member));
+    for (let first = 0; first < members.length; first += HOLD) {
+      const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
+      const ended = await this.#attempt(() => link.hold(channels));
+      for (const chanId of ended ?? []) this.#follower.missed(chanId);
+    }
+  }
+
+  /** What fails is done again when the connection is there again. */
+  async #attempt<T>(call: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await call();
+    } catch (error) {
+      if (error instanceof BackplaneError) return undefined;
+      throw error;
+    }
+  }
+}

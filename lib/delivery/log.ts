@@ -1,0 +1,173 @@
+import type { ChannelSettings } from '../core/options.js';
+import type { Frame } from '../sse/frame.js';
+
+/** The frames that a channel retains, oldest first. */
+export class Log {
+  readonly limits: ChannelSettings['log'];
+  #frames: (Frame | undefined)[] = [];
+  #oldest = 0;
+  #bytes = 0;
+  #floor: number;
+
+  /** @param floor the `seq` that the hub's sequence stood at when the channel was made */
+  constructor(limits: ChannelSettings['log'], floor: number) {
+    this.limits = limits;
+    this.#floor = floor;
+  }
+
+  /**
+   * The lowest position from which nothing is missing: what was written before the channel was made, or was let
+   * go since, can't be read. A position below it is a gap.
+   */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** Frames retained. */
+  get size(): number {
+    return this.#frames.length - this.#oldest;
+  }
+
+  /** Bytes retained. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get oldest(): Frame | undefined {
+    return this.#frames[this.#oldest];
+  }
+
+  get newest(): Frame | undefined {
+    return this.#frames.at(-1);
+  }
+
+  append(frame: Frame): void {
+    this.#frames.push(frame);
+    this.#bytes += frame.bytes.length;
+  }
+
+  /**
+   * Whether the oldest frame is past a bound. The newest is never past those of number and bytes.
+   * @param now in milliseconds of `performance.now()`; without it none is too old
+   */
+  isOver(now?: number): boolean {
+    const { frames, bytes, age } = this.limits;
+    const { size } = this;
+    if (size > 1 && (size > frames || this.#bytes > bytes)) return true;
+    return now !== undefined && age !== null && this.oldest !== undefined && now - this.oldest.at > age;
+  }
+
+  /** Lets the oldest frame go. */
+  shift(): void {
+    const { oldest } = this;
+    if (oldest === undefined) return;
+    this.#bytes -= oldest.bytes.length;
+    this.#floor = oldest.seq;
+    this.#frames[this.#oldest] = undefined;
+    this.#oldest += 1;
+    // Empty places are cut off only when they are as many as the frames held: so a shift costs O(1), spread out.
+    if (this.#oldest * 2 >= this.#frames.length) {
+      this.#frames = this.#frames.slice(this.#oldest);
+      this.#oldest = 0;
+    }
+  }
+
+  /** What stands up to `floor` can't be read. Only for a log that holds nothing. */
+  begin(floor: number): void {
+    this.#floor = floor;
+  }
+
+  /** The frames after `seq`, oldest first. Whether any are missing is for `floor` to say. */
+  after(seq: number): Cursor {
+    return new Cursor(this.#frames, this.#indexAfter(seq));
+  }
+
+  /** Where the floor will stand when so many more frames, of so many bytes together, have been appended. */
+  floorAfter(frames: number, bytes: number): number {
+    let size = this.size + frames;
+    let retained = this.#bytes + bytes;
+    let floor = this.#floor;
+    for (let index = this.#oldest; size > this.limits.frames || retained > this.limits.bytes; index += 1) {
+      const frame = this.#frames[index];
+      if (frame === undefined) break;
+      size -= 1;
+      retained -= frame.bytes.length;
+      floor = frame.seq;
+    }
+    return floor;
+  }
+
+  /** Frames retained after `seq`. */
+  sizeAfter(seq: number): number {
+    return this.#frames.length - this.#indexAfter(seq);
+  }
+
+  /** The position from which `frames` of the newest frames are read. */
+  before(frames: number): number | undefined {
+    const first = this.#frames[Math.max(this.#oldest, this.#frames.length - frames)];
+    return frames === 0 || first === undefined ? undefined : first.seq - 1;
+  }
+
+  #indexAfter(seq: number): number {
+    const isAfter = (index: number) => (this.#frames[index] as Frame).seq > seq;
+    // By ever longer steps from the newest: as a rule few are asked for, and old ones have left the processor's caches.
+    let high = this.#frames.length;
+    let step = 1;
+    while (high - step >= this.#oldest && isAfter(high - step)) {
+      high -= step;
+      step *= 2;
+    }
+    let low = Math.max(this.#oldest, high - step);
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (isAfter(middle)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
+/** A place in a log, from which its frames are read. Only for as long as nothing is written to it. */
+export class Cursor {
+  readonly #frames: readonly (Frame | undefined)[];
+  #index: number;
+
+  constructor(frames: readonly (Frame | undefined)[], index: number) {
+    this.#frames = frames;
+    this.#index = index;
+  }
+
+  /** The next frame, if there is one. */
+  get frame(): Frame | undefined {
+    return this.#frames[this.#index];
+  }
+
+  /** Passes it. */
+  advance(): void {
+    this.#index += 1;
+  }
+}
+
+/** The frames of several logs in one order, up to `limit` bytes together; one frame at least, if there is one. */
+export function merge(cursors: readonly Cursor[], limit = Infinity): Frame[] {
+  const merged: Frame[] = [];
+  let bytes = 0;
+  while (true) {
+    const cursor = earliest(cursors);
+    const frame = cursor?.frame;
+    if (frame === undefined) return merged;
+    bytes += frame.bytes.length;
+    if (merged.length > 0 && bytes > limit) return merged;
+    merged.push(frame);
+    cursor?.advance();
+  }
+}
+
+function earliest(cursors: readonly Cursor[]): Cursor | undefined {
+  let first: Cursor | undefined;
+  for (const cursor of cursors) {
+    const { frame } = cursor;
+    if (frame !== undefined && (first?.frame === undefined || frame.seq < first.frame.seq)) first = cursor;
+  }
+  return first;
+}

@@ -1,0 +1,512 @@
+/**
+ * Many nodes over Redis.
+ * @packageDocumentation
+ */
+
+import { createHash, randomUUID } from 'node:crypto';
+import type {
+  Append,
+  Appended,
+  Backplane,
+  Entry,
+  Node,
+  Question,
+  RemoteLink,
+  Retained,
+  Snapshot,
+  Terms,
+} from '../../core/backplane.js';
+import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../core/errors.js';
+import { shortened } from '../../core/jitter.js';
+import { checkDuration, checkKnown } from '../../core/options.js';
+import { freshEpoch } from '../../core/position.js';
+import { SCRIPT } from './redis-script.js';
+
+/** The part of a client of node-redis, or of its cluster, that is used. */
+export interface RedisClient {
+  /** A client of the same options: one for commands and one for subscriptions are made of it. */
+  duplicate(overrides?: object): RedisConnection;
+  /** What it was made with. */
+  readonly options?: { readonly socket?: object | undefined } | undefined;
+}
+
+/** A client that such a client makes: what is used of it, as node-redis says it. */
+export interface RedisConnection {
+  /** Connects, and connects again by itself. */
+  connect(): Promise<unknown>;
+  /** Closes the connection at once. */
+  destroy(): unknown;
+  /** Hears of what breaks; a cluster tells of one of its nodes as `node-error`. */
+  on(event: 'error' | 'node-error', handler: (error: Error) => void): unknown;
+  /** Runs a script. */
+  eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Runs a script that the server knows. */
+  evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
+  /** Sends a message to those who are subscribed to the topic. */
+  publish(topic: string, message: string): Promise<unknown>;
+  /** Has messages on these topics arrive. */
+  subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
+  /** Has them arrive no more. */
+  unsubscribe(topics: string[]): Promise<unknown>;
+}
+
+/** The options of `redis()`. Times are in milliseconds. */
+export interface RedisOptions {
+  /** A client of the package `redis`: `createClient(…)` or `createCluster(…)`. It need not be connected, and stays yours. */
+  client: RedisClient;
+  /** What every key and topic begins with; hubs that share it are nodes of one another. Default `express-comet`. */
+  prefix?: string | undefined;
+  /**
+   * After how long a node that gives no sign of life is taken for dead. Three signs are given in that time, and what is
+   * not answered within a third of it makes the connection be made anew. Default 15 s.
+   */
+  lease?: number | undefined;
+  /** How long Redis remembers a channel that no node holds any more. Default 1 h. */
+  keep?: number | undefined;
+}
+
+/**
+ * A backplane on Redis 7 or later, or Valkey, alone, with replicas or as a cluster:
+ * `comet({ backplane: redis({ client: createClient({ url }) }) })`.
+ *
+ * What it retains it retains as Redis does: where Redis has lost it, a new epoch begins, and every client is told.
+ * @throws InvalidOptionError
+ */
+export function redis(options: RedisOptions): Backplane {
+  checkKnown(options, ['client', 'prefix', 'lease', 'keep']);
+  const { client, prefix = 'express-comet', lease = 15_000, keep = 3_600_000 } = options;
+  if (typeof client?.duplicate !== 'function') {
+    throw new InvalidOptionError(
+      'The option client must be a client of the package redis: pass createClient({ url }).',
+    );
+  }
+  if (typeof prefix !== 'string' || !/^[^{}\s]{1,64}$/.test(prefix)) {
+    throw new InvalidOptionError('The option prefix must be 1 to 64 units without braces or spaces.');
+  }
+  const settings = {
+    client,
+    prefix,
+    lease: checkDuration(lease, 'lease'),
+    keep: checkDuration(keep, 'keep'),
+  };
+  return { name: 'redis', connect: (node) => new RedisLink(node, settings) };
+}
+
+interface RedisSettings {
+  readonly client: RedisClient;
+  readonly prefix: string;
+  readonly lease: number;
+  readonly keep: number;
+}
+
+/** One pair of connections: what happens to either happens to both, so that what they say belongs together. */
+interface Life {
+  /** By it Redis tells what comes late of an earlier one. */
+  readonly name: string;
+  readonly commands: RedisConnection;
+  readonly subscriber: RedisConnection;
+  readonly end: (cause: Error) => void;
+}
+
+const SHA = createHash('sha1').update(SCRIPT).digest('hex');
+// What one call of a script looks at, for Redis does nothing else meanwhile: channels, one that is read whole for so many.
+const PORTION = 256;
+const WHOLE = 16;
+const RETRY_MS = [50, 2000] as const;
+const CLOSED = new Error('The hub was closed.');
+
+class RedisLink implements RemoteLink {
+  readonly lease: number;
+  readonly keep: number;
+  readonly #node: Node;
+  readonly #settings: RedisSettings;
+  readonly #tag: string;
+  // What is being connected, or lives …
+  #attempt: Life | undefined;
+  // … and what lives.
+  #life: Life | undefined;
+  #closed = false;
+  #pause: { over: () => void } | undefined;
+  readonly #done: Promise<void>;
+
+  constructor(node: Node, settings: RedisSettings) {
+    this.#node = node;
+    this.#settings = settings;
+    this.lease = settings.lease;
+    this.keep = settings.keep;
+    // The part in braces alone decides on the slot of a Redis Cluster.
+    this.#tag = `{${settings.prefix}}:`;
+    this.#done = this.#live();
+  }
+
+  async append({ chanId, body, bounds, ...append }: Append): Promise<Appended> {
+    const flags = [append.again, append.asks].map((flag) => (flag ? '1' : '0'));
+    const order = [append.number, append.after, append.settled].map(String);
+    const limits = [bounds.frames, bounds.bytes, bounds.age ?? 0, this.keep].map(String);
+    const topic = body === null ? this.#key('all') : this.#topicOf(chanId);
+    const [verdict, seq, ...nodes] = await this.#run<string[]>(
+      'append',
+      [...this.#ownKeys, ...this.#keysOf(chanId)],
+      [
+        append.epoch,
+        this.#node.id,
+        ...order,
+        ...flags,
+        append.made === undefined ? '' : JSON.stringify(append.made),
+        ...limits,
+        this.#name,
+        topic,
+        chanId,
+        ...(body === null ? [] : [body]),
+      ],
+    );
+    if (verdict === 'ok') return { seq: Number(seq), nodes: pairs(nodes) };
+    if (verdict === 'ended') {
+      const cause = new ChannelEndedError(chanId);
+      throw new BackplaneError('The channel has ended on another node.', 'never', { cause });
+    }
+    if (verdict === 'epoch') throw this.#outdated();
+    // Its greeting came before that of a connection which was given up: it has to greet anew.
+    if (verdict === 'past') this.reset(new Error('Redis takes it for a connection that was given up.'));
+    throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
+  }
+
+  async hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
+    const chanIds = [...channels.keys()];
+    const keys = chanIds.flatMap((chanId) => this.#keysOf(chanId).slice(0, 2));
+    const terms = Array.from(channels.values(), (each) => JSON.stringify(each));
+    const ended = await this.#run<string[]>(
+      'hold',
+      [this.#key('hub'), ...keys],
+      [String(this.keep), ...terms],
+    );
+    return ended.map((index) => chanIds[Number(index)] as string);
+  }
+
+  async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
+    const keys = chanIds.map((chanId) => this.#keysOf(chanId)[0]);
+    const found = await this.#run<string[]>('find', [this.#key('hub'), ...keys], []);
+    const known = chanIds.map((chanId, index) => [chanId, found[index] ?? ''] as const);
+    return new Map(known.filter(([, terms]) => terms !== '').map(([id, terms]) => [id, JSON.parse(terms)]));
+  }
+
+  async subscribe(chanIds: readonly string[]): Promise<void> {
+    const topics = chanIds.map((chanId) => this.#topicOf(chanId));
+    await this.#call(({ subscriber }) => subscriber.subscribe(topics, this.#hear));
+  }
+
+  async unsubscribe(chanIds: readonly string[]): Promise<void> {
+    const topics = chanIds.map((chanId) => this.#topicOf(chanId));
+    const audiences = chanIds.map((chanId) => this.#keysOf(chanId)[2]);
+    // In this order: who is waited for must still hear the question.
+    await this.#run('leave', [this.#key('hub'), ...audiences], [this.#node.id, this.#name]);
+    await this.#call(({ subscriber }) => subscriber.unsubscribe(topics));
+  }
+
+  /** The first call makes the mark; what the next ones read is no younger. */
+  async sync(questions: readonly Question[], mark: string): Promise<Snapshot> {
+    let snapshot: Snapshot | undefined;
+    for (const some of portions(questions)) {
+      const { epoch, head, channels } = await this.#look(
+        some,
+        snapshot?.head,
+        snapshot === undefined ? mark : '',
+      );
+      if (snapshot !== undefined && snapshot.epoch !== epoch) {
+        throw this.#outdated();
+      }
+      snapshot = {
+        epoch,
+        head: snapshot?.head ?? head,
+        channels: [...(snapshot?.channels ?? []), ...channels],
+      };
+    }
+    return snapshot as Snapshot;
+  }
+
+  async tell(node: string | null, word: string): Promise<void> {
+    const topic = this.#key(node === null ? 'all' : `node:${node}`);
+    await this.#call(({ commands }) => commands.publish(topic, `w ${word}`));
+  }
+
+  async nodes(): Promise<readonly string[]> {
+    return this.#run<string[]>('nodes', this.#ownKeys.slice(0, 2), []);
+  }
+
+  reset(cause: Error): void {
+    this.#attempt?.end(cause);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#pause?.over();
+    // What other nodes would find out by themselves, after the lease. A server that is stopped does not hear it.
+    const timer = setTimeout(
+      () => this.reset(CLOSED),
+      this.#life === undefined ? 0 : Math.min(this.lease / 3, 500),
+    );
+    await this.#run('bye', this.#ownKeys, [this.#node.id]).catch(() => {});
+    clearTimeout(timer);
+    this.reset(CLOSED);
+    await this.#done;
+  }
+
+  /** Lives, from one pair of connections to the next. Never rejects. */
+  async #live(): Promise<void> {
+    for (let attempt = 0; !this.#closed; attempt += 1) {
+      const [commands, subscriber] = this.#connections();
+      let ended = (_cause: Error): void => {};
+      const end = new Promise<Error>((resolve) => {
+        ended = resolve;
+      });
+      const life: Life = { name: randomUUID(), commands, subscriber, end: ended };
+      this.#attempt = life;
+      for (const connection of [commands, subscriber]) {
+        connection.on('error', ended);
+        // A cluster's client mends its connections by itself, and loses what came meanwhile.
+        connection.on('node-error', ended);
+      }
+      const opening = this.#open(life);
+      const opened = await Promise.race([opening, end]);
+      if (opened === undefined) {
+        attempt = 0;
+        this.#life = life;
+        this.#node.connected();
+      }
+      const cause = opened ?? (await end);
+      this.#attempt = this.#life = undefined;
+      destroy(life);
+      // node-redis goes on to connect what was destroyed while it did.
+      void opening.then(() => destroy(life));
+      this.#node.disconnected(unreachable(cause));
+      if (!this.#closed) await this.#rest(attempt);
+    }
+  }
+
+  #connections(): readonly [RedisConnection, RedisConnection] {
+    const { client } = this.#settings;
+    const { options } = client;
+    // A connection that comes back by itself would hide what was missed meanwhile; and a command that waits for one
+    // would be sent at a time that nobody knows of. A cluster's client has no options to look at,
+    // and none for that.
+    const overrides = {
+      disableOfflineQueue: true,
+      // Replies as strings, whatever the client's own calls are to return.
+      commandOptions: {},
+      ...(options !== undefined && { socket: { ...options.socket, reconnectStrategy: false } }),
+    };
+    return [client.duplicate(overrides), client.duplicate(overrides)];
+  }
+
+  /** Returns why not, if it fails. */
+  async #open(life: Life): Promise<Error | undefined> {
+    const { commands, subscriber, end } = life;
+    // A server that is stopped takes a connection, and says nothing.
+    const timer = setTimeout(() => end(new Error('Redis did not answer in time.')), this.lease / 3);
+    try {
+      const connects = await Promise.allSettled([commands.connect(), subscriber.connect()]);
+      for (const connect of connects) if (connect.status === 'rejected') return connect.reason as Error;
+      // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
+      if (this.#attempt !== life) return CLOSED;
+      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, life.name]);
+      await subscriber.subscribe([this.#key('all'), this.#key(`node:${this.#node.id}`)], this.#hear);
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #rest(attempt: number): Promise<void> {
+    const [shortest, longest] = RETRY_MS;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, shortened(Math.min(shortest * 2 ** attempt, longest)));
+      this.#pause = {
+        over: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+    });
+  }
+
+  async #look(questions: readonly Question[], top: number | undefined, mark: string): Promise<Snapshot> {
+    const [epoch, head, now, ...lines] = await this.#run<[string, string, string, ...Line[]]>(
+      'sync',
+      [...this.#ownKeys, ...questions.flatMap(({ chanId }) => this.#keysOf(chanId))],
+      [
+        ...[this.#node.id, String(this.lease), String(this.keep), this.#key(`node:${this.#node.id}`), mark],
+        top === undefined ? '' : String(top),
+        ...questions.flatMap(({ from, listeners }) => [from === null ? '' : String(from), String(listeners)]),
+      ],
+    );
+    if (epoch === 'epoch') throw this.#outdated();
+    const channels = lines.map(([index, last, begun, entries]): Retained => {
+      const { chanId } = questions[Number(index)] as Question;
+      return {
+        chanId,
+        begun: Number(begun),
+        last: Number(last),
+        entries: entries.map((line) => entryOf(line, chanId, epoch, Number(now))),
+      };
+    });
+    return { epoch, head: Number(head), channels };
+  }
+
+  /** Redis has lost its data, or another node has found that it may have. */
+  #outdated(): BackplaneError {
+    this.reset(new Error('It has begun a new epoch.'));
+    return new BackplaneError('Redis has begun a new epoch.', 'no');
+  }
+
+  readonly #hear = (message: string, topic: string): void => {
+    // It may take a while until Redis knows.
+    if (this.#closed) return;
+    const kind = message[0];
+    if (kind === 'm') this.#node.marked(message.slice(2));
+    else if (kind === 'w') this.#node.hear(message.slice(2));
+    else {
+      const entry = parseEntry(message, topic.slice(this.#topicOf('').length));
+      if (entry !== undefined) this.#node.receive(entry);
+    }
+  };
+
+  async #run<Reply>(op: string, keys: readonly string[], args: readonly string[]): Promise<Reply> {
+    return this.#call(({ commands }) => this.#evaluate<Reply>(commands, op, keys, args));
+  }
+
+  async #evaluate<Reply>(
+    commands: RedisConnection,
+    op: string,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<Reply> {
+    const call = { keys: [...keys], arguments: [op, ...args] };
+    try {
+      return (await commands.evalSha(SHA, call)) as Reply;
+    } catch (error) {
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
+      return (await commands.eval(SCRIPT, call)) as Reply;
+    }
+  }
+
+  async #call<Reply>(call: (life: Life) => Promise<unknown>): Promise<Reply> {
+    const life = this.#life;
+    if (life === undefined) throw unreachable();
+    try {
+      return (await call(life)) as Reply;
+    } catch (cause) {
+      if (cause instanceof BackplaneError) throw cause;
+      throw new BackplaneError('Redis did not do what it was asked to: see the cause.', happenedOf(cause), {
+        cause,
+      });
+    }
+  }
+
+  get #name(): string {
+    return this.#life?.name ?? '';
+  }
+
+  get #ownKeys(): readonly string[] {
+    return [this.#key('hub'), this.#key('nodes'), this.#key(`accepted:${this.#node.id}`)];
+  }
+
+  #keysOf(chanId: string): readonly [channel: string, log: string, audience: string] {
+    return [this.#key(`channel:${chanId}`), this.#key(`log:${chanId}`), this.#key(`audience:${chanId}`)];
+  }
+
+  #topicOf(chanId: string): string {
+    return this.#key(`topic:${chanId}`);
+  }
+
+  #key(name: string): string {
+    return this.#tag + name;
+  }
+}
+
+type Line = readonly [
+  index: string,
+  last: string,
+  begun: string,
+  entries: readonly [id: string, fields: string[]][],
+];
+
+/** A retained entry: `<seq>-<milliseconds>`, and its fields. */
+function entryOf(
+  [id, fields]: readonly [string, string[]],
+  chanId: string,
+  epoch: string,
+  now: number,
+): Entry {
+  const [seq, at] = id.split('-').map(Number) as [number, number];
+  const [, previous, , asker = '', , body = null] = fields;
+  const age = Math.max(now - at, 0);
+  return { chanId, epoch, seq, previous: Number(previous), body, age, asker: askerOf(asker.split(' ')) };
+}
+
+/** A published entry; `undefined` for what somebody else published there. */
+function parseEntry(message: string, chanId: string): Entry | undefined {
+  const end = message.indexOf('\n');
+  const [kind, epoch = '', seq, previous, ...asker] = message.slice(0, end).split(' ');
+  const numbers = { seq: Number(seq), previous: Number(previous) };
+  if (end === -1 || !Number.isSafeInteger(numbers.seq) || !Number.isSafeInteger(numbers.previous))
+    return undefined;
+  const rest = message.slice(end + 1);
+  const common = { epoch, ...numbers, age: 0, asker: askerOf(asker) };
+  if (kind === 'e') return { chanId, body: rest, ...common };
+  return kind === 'x' ? { chanId: rest, body: null, ...common } : undefined;
+}
+
+function askerOf([number, node]: readonly string[]): Entry['asker'] {
+  return node === undefined ? undefined : { number: Number(number), node };
+}
+
+/** One portion at the least. */
+function* portions(questions: readonly Question[]): IterableIterator<readonly Question[]> {
+  let portion: Question[] = [];
+  let weight = 0;
+  for (const question of questions) {
+    weight += question.from === null ? WHOLE : 1;
+    if (weight > PORTION) {
+      yield portion;
+      portion = [];
+      weight = question.from === null ? WHOLE : 1;
+    }
+    portion.push(question);
+  }
+  yield portion;
+}
+
+function pairs(list: readonly string[]): ReadonlyMap<string, number> {
+  const map = new Map<string, number>();
+  for (let index = 0; index < list.length; index += 2)
+    map.set(list[index] as string, Number(list[index + 1]));
+  return map;
+}
+
+// Refusals by which a server says that it will do it later, or another one will.
+const NOT_NOW = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS)/;
+
+/** Whether what was asked for happened all the same. */
+function happenedOf(cause: unknown): BackplaneError['happened'] {
+  const { name, message } = cause as Error;
+  if (name === 'ClientOfflineError' || name === 'ClientClosedError' || NOT_NOW.test(message)) return 'no';
+  // An answer of the server's is an answer, unless the script was stopped halfway.
+  return /^[A-Z]+ (?!user_script)/.test(message) ? 'never' : 'unknown';
+}
+
+function unreachable(cause?: Error): BackplaneError {
+  const why = cause === undefined ? '' : ` (${cause.message})`;
+  return new BackplaneError(`Redis can not be reached${why}: look whether it runs.`, 'no', { cause });
+}
+
+function destroy({ commands, subscriber }: Life): void {
+  for (const connection of [commands, subscriber]) {
+    try {
+      connection.destroy();
+    } catch {
+      // It was never open.
+    }
+  }
+}

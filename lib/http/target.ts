@@ -1,0 +1,98 @@
+import { type Position, parsePosition } from '../core/position.js';
+import type { Request } from '../transport/stream.js';
+
+/** What a request asks for. */
+export interface Target {
+  /** Those of the path and of the query, each once, decoded but not yet checked. */
+  readonly channelIds: readonly string[];
+  /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
+  readonly cursor: Position | null | undefined;
+  /** Its header `Accept`. */
+  readonly accept: string | undefined;
+}
+
+/** Not below the mount, or more than one segment below it. */
+export const ELSEWHERE = Symbol('elsewhere');
+/** A percent-encoding that is none. */
+export const MALFORMED = Symbol('malformed');
+
+/** Where a request goes, relative to where the handler is mounted. What is malformed is `undefined`. */
+export interface Address {
+  readonly segments: readonly (string | undefined)[];
+  readonly parameters: readonly (readonly [name: string | undefined, value: string | undefined])[];
+}
+
+/** Reads the address of a request. As Express reads a path, a slash at its end makes no difference. */
+export function addressOf(request: Request): Address {
+  const target = request.url ?? '';
+  // A server must accept the absolute form too (RFC 9112 §3.2.2).
+  const url = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+  const [resource] = cut(url, '#');
+  const [path, query] = cut(resource, '?');
+  const below = path.slice(
+    path.startsWith('/') ? 1 : 0,
+    path.length > 1 && path.endsWith('/') ? -1 : undefined,
+  );
+  return { segments: split(below, '/').map(decoded), parameters: split(query, '&').map(parameterOf) };
+}
+
+/** Reads the target of a request. */
+export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof MALFORMED {
+  const { segments, parameters } = addressOf(request);
+  if (segments.length > 1) return ELSEWHERE;
+
+  const ids = new Set(segments);
+  for (const [name, value] of parameters) if (name === 'chan_id') ids.add(value);
+  if (ids.has(undefined)) return MALFORMED;
+  // A browser that reconnects sets the header; the query is still that of its first request.
+  const { accept, 'last-event-id': header } = request.headers;
+  const inQuery = parameters.find(([name]) => name === 'last_event_id') ?? ['', ''];
+  return { channelIds: [...ids] as string[], cursor: cursorOf((header as string) || inQuery[1]), accept };
+}
+
+/** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
+export function acceptsEventStream(accept: string | undefined): boolean {
+  // What an EventSource says needs no parsing.
+  if (accept === undefined || accept === 'text/event-stream' || accept.trim() === '') return true;
+  const qualities = new Map<string, number>();
+  for (const range of accept.split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    const weight = parameters.find((parameter) => parameter.startsWith('q='));
+    qualities.set(type, weight === undefined ? 1 : Number(weight.slice(2)));
+  }
+  const quality = qualities.get('text/event-stream') ?? qualities.get('text/*') ?? qualities.get('*/*') ?? 0;
+  return quality > 0;
+}
+
+function cursorOf(text: string | undefined): Target['cursor'] {
+  if (text === '') return undefined;
+  return text === undefined ? null : (parsePosition(text) ?? null);
+}
+
+/** A parameter of a query; what is malformed is `undefined`. */
+function parameterOf(pair: string): [name: string | undefined, value: string | undefined] {
+  const [name, value] = cut(pair.includes('+') ? pair.replaceAll('+', ' ') : pair, '=');
+  return [decoded(name), decoded(value)];
+}
+
+/** The parts of a text between such marks. Most have one, for which V8's own way is long. */
+function split(text: string, mark: string): string[] {
+  if (text === '') return [];
+  return text.includes(mark) ? text.split(mark) : [text];
+}
+
+/** What stands before the first of such a mark, and what behind it. */
+function cut(text: string, mark: string): [before: string, after: string] {
+  const at = text.indexOf(mark);
+  return at === -1 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+// Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
+function decoded(text: string): string | undefined {
+  if (!text.includes('%')) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,341 @@
+import type { IncomingMessage } from 'node:http';
+import type { ChannelSnapshot } from './channels/channel.js';
+import { Channels } from './channels/channels.js';
+import { type BackplaneSnapshot, type Health, Relay } from './cluster/relay.js';
+import { HubClosedError } from './core/errors.js';
+import { type CometEvents, Events, type RefusalCode } from './core/events.js';
+import { drawn } from './core/jitter.js';
+import {
+  type CometOptions,
+  checkDuration,
+  checkFlag,
+  checkKnown,
+  hubSettings,
+  type PublisherOptions,
+  publisherSettings,
+  type Settings,
+} from './core/options.js';
+import { Deferred } from './core/outcome.js';
+import { Sequence } from './core/position.js';
+import { inSlices } from './core/slices.js';
+import { Sweep } from './core/sweep.js';
+import { type Backlog, backlogOf, type Feed } from './delivery/feed.js';
+import { Flush } from './delivery/flush.js';
+import type { ListenerSnapshot } from './delivery/listener.js';
+import { Lookout } from './delivery/lookout.js';
+import { Roster } from './delivery/roster.js';
+import { inProcess } from './engines/memory.js';
+import { admin } from './http/admin.js';
+import { publisher } from './http/publisher.js';
+import { Registration } from './http/registration.js';
+import type { Handler, Next } from './http/reply.js';
+import type { Request, Response } from './transport/stream.js';
+
+/** What `inspect()` is to tell of one by one. */
+export interface InspectOptions {
+  /** Each listener. Default `false`. */
+  streams?: boolean | undefined;
+  /** Each channel. Default `true`. */
+  channels?: boolean | undefined;
+}
+
+/** What `inspect()` returns: the hub at one moment, as plain data; what happens later does not change it. */
+export interface Snapshot extends Backlog {
+  /** Whether streams can be opened. */
+  readonly activated: boolean;
+  /** Whether it was closed, for good. */
+  readonly closed: boolean;
+  /** The life of the log: a position of another one means nothing here. */
+  readonly epoch: string;
+  /** Where the last write stands in that life. */
+  readonly seq: number;
+  /** Events that were written here since the hub was made. */
+  readonly writes: number;
+  /**
+   * Events that were delivered since then, each as often as there were streams that took it: those of writes that asked
+   * for no outcome too, and those that were replayed. The `comet:end` of a channel is one of them; what became
+   * `unknown` is none.
+   */
+  readonly delivered: number;
+  /** Streams open now. */
+  readonly listeners: number;
+  /** Each of them, where that was asked for. */
+  readonly streams?: readonly ListenerSnapshot[];
+  /** Each channel, in the order in which they were made; none, where that was asked for. */
+  readonly channels: readonly ChannelSnapshot[];
+  /** Requests that were refused, by code. */
+  readonly refusals: Readonly<Partial<Record<RefusalCode, number>>>;
+  /** `null` where the channels are of this process alone. */
+  readonly backplane: BackplaneSnapshot | null;
+}
+
+/** An Express handler, and the hub of its channels. */
+export interface Comet {
+  /**
+   * Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. Unless something has to be waited for, as a
+   * promise of `authorize` has, the stream is open when this returns: headers of your own must be set before.
+   */
+  (request: Request, response: Response, next?: Next): void;
+  /** Its channels, by their ids. */
+  readonly channels: Channels;
+  /** Whether streams can be opened. */
+  readonly activated: boolean;
+  /**
+   * Lets streams be opened again.
+   * @throws HubClosedError
+   */
+  activate(): void;
+  /** Closes every stream, and refuses every attempt after that by 503, until `activate()`. */
+  deactivate(): void;
+  /**
+   * Sets after how many milliseconds without an event a stream is closed, `null` for never: that of new streams,
+   * and with `reset` that of the present ones too, by closing them.
+   * @throws InvalidOptionError
+   */
+  setTimeout(timeout: number | null, options?: { reset?: boolean | undefined }): void;
+  /**
+   * Ends the stream of the listener of that id, after all that was written to it; one that is blocked ends when it has
+   * taken that, or after `stall`. Its client comes back by itself: to keep it out, have `authorize` refuse it. Returns
+   * whether there is such a listener here; those of other nodes are theirs.
+   */
+  dismiss(listener: string): boolean;
+  /** Calls `handler` for each event of that name, until the function that it returns is called. */
+  on<Name extends keyof CometEvents>(name: Name, handler: (event: CometEvents[Name]) => void): () => void;
+  /**
+   * The hub at this moment. It costs as much as there are channels, and with `streams` as there are listeners; a fraction
+   * of that with `channels: false`.
+   * @throws InvalidOptionError
+   */
+  inspect(options?: InspectOptions): Snapshot;
+  /**
+   * Whether what is written now would be delivered: not whether a port is open, but whether a mark comes back by the way
+   * that events come. Takes as long as that, `deadline` at the most; never rejects.
+   */
+  health(): Promise<Health>;
+  /**
+   * A handler that administers the hub over HTTP: `GET /` and `/health`, `POST /activate` and `/deactivate`, `PUT /timeout`,
+   * `DELETE /channels/ID` and `/listeners/ID`. It lets everyone in: mount it behind what says who may.
+   */
+  admin(): Handler;
+  /**
+   * A handler that takes `POST /ID` from other services: the body is written on the channel, and the answer is what became
+   * of it.
+   * @throws InvalidOptionError, without an `authorize` too
+   */
+  publisher<Req extends IncomingMessage = IncomingMessage>(options: PublisherOptions<Req>): Handler;
+  /**
+   * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
+   * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
+   * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
+   */
+  close(options?: { drain?: number | undefined }): Promise<void>;
+}
+
+/**
+ * Makes a hub of channels, as an Express handler.
+ * @throws InvalidOptionError
+ */
+export function comet<Req extends IncomingMessage = IncomingMessage>(options: CometOptions<Req> = {}): Comet {
+  const hub = new Hub(hubSettings(options));
+  const handler = (request: Request, response: Response, next?: Next): void => {
+    hub.registration.handle(request, response, next);
+  };
+  return Object.defineProperties(handler, {
+    channels: { value: hub.channels, enumerable: true },
+    activated: { get: () => hub.activated, enumerable: true },
+    activate: { value: () => hub.activate() },
+    deactivate: { value: () => hub.deactivate() },
+    setTimeout: { value: hub.setTimeout.bind(hub) },
+    dismiss: { value: hub.dismiss.bind(hub) },
+    on: { value: hub.events.on.bind(hub.events) },
+    inspect: { value: hub.inspect.bind(hub) },
+    health: { value: hub.health.bind(hub) },
+    admin: { value: () => hub.admin() },
+    publisher: { value: hub.publisher.bind(hub) },
+    close: { value: hub.close.bind(hub) },
+  }) as Comet;
+}
+
+class Hub {
+  readonly events = new Events();
+  readonly channels: Channels;
+  readonly registration: Registration;
+  readonly #settings: Settings;
+  readonly #sequence = new Sequence();
+  readonly #flush = new Flush(this.#sequence);
+  readonly #roster: Roster;
+  readonly #sweep: Sweep;
+  readonly #lookout: Lookout;
+  readonly #relay: Relay;
+  #timeout: number | null;
+  #activated = true;
+  #closed: Promise<void> | undefined;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+    this.#timeout = settings.timeout;
+    this.#sweep = new Sweep({
+      sweep: (elapsed) => this.#pass(elapsed),
+      isQuiet: () => this.#roster.isEmpty && this.#relay.isQuiet && this.#retainsNothing(),
+    });
+    const wake = () => {
+      if (this.#closed === undefined) this.#sweep.start();
+    };
+    this.#roster = new Roster(settings, this.#sequence, this.#flush, this.events, wake);
+    this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
+    this.#relay = new Relay(
+      { settings, sequence: this.#sequence, flush: this.#flush, events: this.events },
+      settings.backplane ?? inProcess(),
+    );
+    this.channels = new Channels(
+      { settings, sequence: this.#sequence, relay: this.#relay, wrote: wake },
+      this.events,
+    );
+    this.registration = new Registration({
+      channels: this.channels,
+      roster: this.#roster,
+      relay: this.#relay,
+      isOpen: () => this.activated,
+      timeout: () => this.#timeout,
+    });
+    this.#suitSweep();
+    if (!this.#relay.isQuiet) wake();
+  }
+
+  get activated(): boolean {
+    return this.#activated && this.#closed === undefined;
+  }
+
+  activate(): void {
+    if (this.#closed !== undefined) throw new HubClosedError();
+    if (this.#activated) return;
+    this.#activated = true;
+    this.events.emit('activate', {});
+  }
+
+  deactivate(): void {
+    if (!this.activated) return;
+    this.#activated = false;
+    // All at once for the writers, whose outcomes settle now; in slices for the streams, whose ends cost most.
+    const listeners = [...this.#roster];
+    for (const listener of listeners) listener.dismiss('deactivated');
+    inSlices(eachOf(listeners, (listener) => listener.close()));
+    this.events.emit('deactivate', {});
+  }
+
+  setTimeout(timeout: number | null, options: { reset?: boolean | undefined } = {}): void {
+    checkKnown(options, ['reset']);
+    const { reset = false } = options;
+    checkFlag(reset, 'reset');
+    this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
+    this.#suitSweep();
+    if (reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
+  }
+
+  dismiss(id: string): boolean {
+    const listener = this.#roster.find(id);
+    listener?.end('dismissed');
+    return listener !== undefined;
+  }
+
+  inspect(options: InspectOptions = {}): Snapshot {
+    checkKnown(options, ['streams', 'channels']);
+    const { streams = false, channels = true } = options;
+    checkFlag(streams, 'streams');
+    checkFlag(channels, 'channels');
+    return {
+      activated: this.activated,
+      closed: this.#closed !== undefined,
+      epoch: this.#sequence.epoch,
+      seq: this.#sequence.head,
+      writes: this.#relay.written,
+      delivered: this.#flush.delivered,
+      listeners: this.#roster.size,
+      ...backlogOf(this.#feeds()),
+      ...(streams && { streams: Array.from(this.#roster, (listener) => listener.inspect()) }),
+      channels: channels ? Array.from(this.channels, (channel) => channel.inspect()) : [],
+      refusals: this.registration.refusals,
+      backplane: this.#relay.inspect(),
+    };
+  }
+
+  health(): Promise<Health> {
+    return this.#relay.health();
+  }
+
+  admin(): Handler {
+    const { channels, events } = this;
+    return admin({ channels, relay: this.#relay, events, hub: this });
+  }
+
+  publisher(options: unknown): Handler {
+    const { channels, events } = this;
+    const { maxFrame } = this.#settings;
+    const isClosed = () => this.#closed !== undefined;
+    return publisher(
+      { channels, relay: this.#relay, events, maxFrame, isClosed },
+      publisherSettings(options),
+    );
+  }
+
+  async close(options: { drain?: number | undefined } = {}): Promise<void> {
+    checkKnown(options, ['drain']);
+    const { drain = 3000 } = options;
+    checkDuration(drain, 'drain');
+    this.#closed ??= this.#drain(drain);
+    await this.#closed;
+  }
+
+  async #drain(drain: number): Promise<void> {
+    this.channels.close();
+    this.events.emit('close', {});
+    const overdue = new Deferred<void>();
+    const deadline = setTimeout(() => {
+      overdue.resolve();
+      for (const listener of this.#roster.everyone()) listener.evict('drained');
+    }, drain);
+    const settled = this.#relay.settle();
+    if (settled !== undefined) await Promise.race([settled, overdue.promise]);
+    inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
+    await this.#roster.empty();
+    await Promise.race([this.#relay.answered(), overdue.promise]);
+    clearTimeout(deadline);
+    await this.#relay.close();
+    this.#sweep.stop();
+  }
+
+  *#pass(elapsed: number): Generator<void> {
+    this.#lookout.tick(elapsed);
+    this.#relay.tick(elapsed, performance.now());
+    const now = Date.now();
+    for (const listener of this.#roster.everyone()) {
+      listener.tick(elapsed, now);
+      yield;
+    }
+    for (const { feed } of this.channels) {
+      this.#flush.trim(feed, performance.now());
+      yield;
+    }
+  }
+
+  *#feeds(): Generator<Feed> {
+    for (const { feed } of this.channels) yield feed;
+  }
+
+  #retainsNothing(): boolean {
+    for (const { feed } of this.channels) if (feed.log.size > 0) return false;
+    return true;
+  }
+
+  #suitSweep(): void {
+    const { heartbeat, stall, vanish, lifetime, log } = this.#settings;
+    this.#sweep.suit([heartbeat, stall, vanish, lifetime, log.age, this.#timeout, ...this.#relay.times]);
+  }
+}
+
+function* eachOf<T>(items: readonly T[], visit: (item: T) => void): Generator<void> {
+  for (const item of items) {
+    visit(item);
+    yield;
+  }
+}

@@ -1,0 +1,177 @@
+import { thisTurn } from '../core/clock.js';
+import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from '../core/errors.js';
+import { formatPosition, type Position } from '../core/position.js';
+import { type Encoded, encode, Payload } from './payload.js';
+
+// The grammar of an event stream: WHATWG HTML §9.2.5 (parsing) and §9.2.6 (interpreting). A field is written
+// `name: value` with the one space that the parser takes off again, so that a value may begin with a space.
+
+/** One event as `text/event-stream`, encoded once and shared by every listener. */
+export interface Frame {
+  readonly seq: number;
+  readonly bytes: Encoded;
+  /** When the turn in which it was written began to write, in whole milliseconds of `performance.now()`. */
+  readonly at: number;
+}
+
+/** Frames that go out in one write. */
+export class Batch extends Payload {
+  /** How many there are. */
+  readonly size: number;
+  /** The `seq` of the first of them. */
+  readonly first: number;
+  /** The `seq` of the last of them. */
+  readonly last: number;
+
+  /**
+   * @param frames in order, one or more
+   * @param isShared whether more than one stream gets them
+   */
+  constructor(frames: readonly Frame[], isShared: boolean) {
+    super(
+      frames.map((frame) => frame.bytes),
+      isShared,
+    );
+    this.size = frames.length;
+    this.first = frames[0]?.seq ?? 0;
+    this.last = frames.at(-1)?.seq ?? 0;
+  }
+}
+
+/** A comment of one line and no blank line with it: some clients take a blank line for an empty message. */
+export const HEARTBEAT = encode(':\n');
+
+const LINE_END = /\r\n|\r|\n/g;
+
+// What JSON leaves as it is, of ASCII.
+const PLAIN = /^[\w.:-]*$/;
+
+/**
+ * Encodes an event but for its id, which is known only once it has its place in the order.
+ * @throws InvalidDataError for data with lone surrogates, which UTF-8 would alter
+ */
+export function encodeBody(data: string, event: string | undefined): string {
+  if (!data.isWellFormed()) {
+    throw new InvalidDataError(
+      'The data has a lone surrogate, which UTF-8 would alter: pass it through toWellFormed().',
+    );
+  }
+  const name = event === undefined ? '' : `event: ${event}\n`;
+  const lines = data.includes('\n') || data.includes('\r') ? data.replace(LINE_END, '\ndata: ') : data;
+  return `${name}data: ${lines}\n\n`;
+}
+
+/**
+ * Checks that an event is not too large.
+ * @param position where it would stand, or nearly: its digits count
+ * @throws FrameTooLargeError
+ */
+export function checkSize(body: string, position: Position, label: string, maxFrame: number): void {
+  // A unit of UTF-16 takes 3 bytes at the most: what is far from the limit need not be measured.
+  if (3 * body.length + label.length + 64 <= maxFrame) return;
+  const bytes = sizeOf(body, position, label);
+  if (bytes > maxFrame) throw new FrameTooLargeError(bytes, maxFrame);
+}
+
+/** Bytes of the event at its place in the order. */
+export function sizeOf(body: string, position: Position, label: string): number {
+  return Buffer.byteLength(idOf(position, label)) + Buffer.byteLength(body);
+}
+
+/**
+ * The event at its place in the order.
+ * @param label the channel's id, percent-encoded
+ * @param age how long ago it was written, in milliseconds
+ */
+export function toFrame(body: string, position: Position, label: string, age = 0): Frame {
+  return frameOf(idOf(position, label) + body, position.seq, age);
+}
+
+/** What `encodeBody` made of the event. */
+export function bodyOf({ bytes }: Frame): string {
+  const text = bytes.toString();
+  return text.slice(text.indexOf('\n') + 1);
+}
+
+/** The last event of a channel. It has no id: a client's cursor stays at what the channel said last. */
+export function encodeEnd(chanId: string, seq: number): Frame {
+  return frameOf(endEvent(chanId), seq, 0);
+}
+
+/**
+ * The last event of a stream that can't be told all: something of these channels is lost to it. Its id is a position of
+ * no epoch, so that the client comes back to `recovered: false` wherever its cursor stood.
+ */
+export function encodeGap(channels: readonly string[]): Encoded {
+  const id = formatPosition({ epoch: 'gap', seq: 0 });
+  return encode(`id: ${id}\nevent: comet:gap\ndata: ${json({ channels })}\n\n`);
+}
+
+/**
+ * The first text of a stream: how long to wait before a reconnect, where the stream starts, what it carries, and which of
+ * the channels that were asked for do not exist. All of it is ASCII, so that it need not become a buffer of its own.
+ */
+export function encodeOpening(opening: {
+  retry: number;
+  start: Position;
+  /** A UUID. */
+  listener: string;
+  channels: readonly string[];
+  missing: readonly string[];
+  recovered: boolean;
+}): string {
+  const { retry, start, listener, channels, missing, recovered } = opening;
+  // Written out: JSON.stringify takes longer than all the rest of it.
+  const ids = channels.map(quoted).join();
+  const data = `{"listener":"${listener}","channels":[${ids}],"recovered":${recovered}}`;
+  const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${data}\n\n`;
+  return `:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`;
+}
+
+/** A new time to wait before a reconnect. A field takes effect with its line: no blank line, so no event. */
+export function encodeRetry(milliseconds: number): Encoded {
+  return encode(`retry: ${milliseconds}\n`);
+}
+
+/**
+ * Checks the name of an event.
+ * @throws InvalidEventNameError
+ */
+export function checkEventName(event: unknown): void {
+  if (typeof event !== 'string' || event === '') {
+    throw new InvalidEventNameError(
+      'An event name must be a string of 1 unit or more: leave it out for "message".',
+    );
+  }
+  if (/[\r\n\0]/.test(event) || !event.isWellFormed()) {
+    throw new InvalidEventNameError(
+      'An event name must have no CR, LF, NUL or lone surrogate: take them out.',
+    );
+  }
+  if (event.startsWith('comet:')) {
+    throw new InvalidEventNameError('Event names that begin with "comet:" are reserved: choose another.');
+  }
+}
+
+function endEvent(chanId: string): string {
+  return `event: comet:end\ndata: ${json({ channel: chanId })}\n\n`;
+}
+
+function quoted(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : json(text);
+}
+
+function json(data: unknown): string {
+  const text = JSON.stringify(data);
+  if (Buffer.byteLength(text) === text.length) return text;
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return text.replace(/[\u0080-\uffff]/g, escaped);
+}
+
+function idOf(position: Position, label: string): string {
+  return `id: ${formatPosition(position)}@${label}\n`;
+}
+
+function frameOf(text: string, seq: number, age: number): Frame {
+  return { seq, bytes: encode(text), at: thisTurn().time - Math.ceil(age) };
+}

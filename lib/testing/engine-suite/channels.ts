@@ -1,0 +1,131 @@
+import { deepEqual, equal, ok } from 'node:assert/strict';
+import type { Terms } from '../../core/backplane.js';
+import { type Player, TERMS } from './player.js';
+import { any, remote, type Scene, type Stage } from './stage.js';
+
+// Not less: an engine may give its server a part of that for an answer, and the machine may be busy.
+const LEASE = 2000;
+const OWN_TERMS: Terms = { log: { frames: 7, bytes: 4096, age: null }, lag: 'latest', rewind: 3 };
+
+export const channels: readonly Scene[] = [
+  any('a channel that a node holds is found by any other, on its terms', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.make('news', OWN_TERMS);
+    await bob.create('sport');
+    for (const node of [ann, bob]) {
+      const found = await node.find('news', 'weather', 'sport');
+      deepEqual(
+        found,
+        new Map([
+          ['news', OWN_TERMS],
+          ['sport', TERMS],
+        ]),
+      );
+    }
+  }),
+
+  any('nothing is found of what nobody holds', async (stage) => {
+    const [ann] = await stage.nodes('ann');
+    equal((await ann.find('news', '__proto__', 'constructor')).size, 0);
+    equal((await ann.find()).size, 0);
+  }),
+
+  remote('to look at a channel, or to subscribe to it, does not make it', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.listen(['news']);
+    equal((await bob.find('news')).size, 0);
+  }),
+
+  any('a thousand channels can be held and found at once', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    const chanIds = Array.from({ length: 1000 }, (_, index) => `room ${index}`);
+    await ann.create(...chanIds);
+    deepEqual([...(await bob.find(...chanIds)).keys()].toSorted(), chanIds.toSorted());
+  }),
+
+  any('a channel that has ended is not found, until it is held afresh', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.create('news', 'sport');
+    await bob.append('news', '1');
+    await bob.append('news', null);
+    deepEqual([...(await bob.find('news', 'sport')).keys()], ['sport']);
+    await ann.create('news');
+    equal((await bob.find('news')).size, 1);
+  }),
+
+  remote('who holds a channel that has ended is told so, and does not revive it', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.create('news', 'sport', 'weather');
+    await ann.append('sport', null);
+    deepEqual(await bob.hold(['news', 'sport', 'weather']), ['sport']);
+    equal((await bob.find('sport')).size, 0);
+    await bob.make('sport');
+    deepEqual(await ann.hold(['sport']), []);
+  }),
+
+  remote('to hold a channel again takes nothing from it', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.create('news');
+    await ann.append('news', '1');
+    await bob.create('news');
+    deepEqual(await ann.hold(['news']), []);
+    equal((await bob.retained('news')).entries.length, 1);
+  }),
+
+  any('the nodes are those that are there', async (stage) => {
+    const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
+    for (const node of [ann, bob, cy]) deepEqual(await node.nodes(), idsOf(ann, bob, cy));
+    await bob.close();
+    for (const node of [ann, cy]) deepEqual(await node.nodes(), idsOf(ann, cy));
+  }),
+
+  remote('a node that is silent for its lease is taken for dead, and no other', async (stage) => {
+    const [ann, bob] = [await stage.node('ann', { lease: LEASE }), await stage.node('bob', { lease: LEASE })];
+    await ann.create('news');
+    await bob.listen(['news'], 4);
+    const began = performance.now();
+    equal(bob.link.lease, LEASE, 'the engine of the test must take the lease that it is asked to');
+    await stage.watch.eventually('a silent node to be taken for dead', async () => {
+      await ann.listen(['news'], 2);
+      // Before anybody asks for the nodes, by which an engine may find out.
+      const { nodes } = await ann.append('news', '1', { asks: true });
+      equal(nodes.get(ann.id), 2, 'a node that syncs is alive');
+      if (nodes.has(bob.id)) return false;
+      ok(performance.now() - began > LEASE * 0.8, 'a node was taken for dead before its lease was over');
+      return true;
+    });
+    deepEqual(await ann.nodes(), idsOf(ann));
+    await bob.sync();
+    deepEqual(await ann.nodes(), idsOf(ann, bob));
+  }),
+
+  remote('a channel is not forgotten while a node holds it', (stage) =>
+    keeps(stage, async (ann) => {
+      deepEqual(await ann.hold(['news'], OWN_TERMS), []);
+    }),
+  ),
+
+  remote('a channel is not forgotten while a node asks for it in sync()', (stage) =>
+    keeps(stage, async (ann) => {
+      await ann.sync([['news', null]]);
+    }),
+  ),
+];
+
+/** A channel that is kept is found on its terms, with all that it retains, after it might have been forgotten. */
+async function keeps(stage: Stage, keep: (ann: Player) => Promise<void>): Promise<void> {
+  const ann = await stage.node('ann', { keep: 500 });
+  equal(ann.link.keep, 500, 'the engine of the test must take the time to keep that it is asked to');
+  await ann.make('news', OWN_TERMS);
+  const { seq } = await ann.append('news', '1', { bounds: OWN_TERMS.log });
+  const began = performance.now();
+  await stage.watch.eventually('the time to pass that a channel is kept', async () => {
+    await keep(ann);
+    deepEqual(await ann.find('news'), new Map([['news', OWN_TERMS]]));
+    return performance.now() - began > 1200;
+  });
+  const { last, entries } = await ann.retained('news');
+  deepEqual([last, entries.length], [seq, 1]);
+}
+
+const idsOf = (...nodes: readonly Player[]): readonly string[] => nodes.map(({ id }) => id).toSorted();

@@ -1,0 +1,417 @@
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { Socket } from 'node:net';
+import { Writable } from 'node:stream';
+import type { Transport } from '../core/events.js';
+import { chunkOf, Payload } from '../sse/payload.js';
+import { connectionKey } from './kernel.js';
+
+/** A request of `node:http`, of Express, or of the compatibility layer of `node:http2`. */
+export type Request = IncomingMessage | Http2ServerRequest;
+
+/** Its response. */
+export type Response = ServerResponse | Http2ServerResponse;
+
+/**
+ * What became of the bytes of a write: the operating system took all of them on a living connection (`taken`);
+ * the stream is blocked, and says `drained` or `closed` later (`pending`); or there is no connection any more.
+ */
+export type Written = 'taken' | 'pending' | 'closed' | 'error';
+
+/** Who a stream tells what happens to it, never from inside one of its own methods. */
+export interface StreamOwner {
+  /** Everything written was taken, after a `pending`. */
+  drained(): void;
+  /** The connection is gone, and whatever was pending with it. Told at least once, whoever closed it. */
+  closed(reason: 'closed' | 'error'): void;
+}
+
+/** One response as a sink of bytes. */
+export interface Stream {
+  readonly transport: Transport;
+  /** Whether bytes vanish into a compressor on their way, so that what was taken may not have been sent. */
+  readonly opaque: boolean;
+  /** Which connection it is on, as `connectionKey` has it. */
+  readonly connection: string;
+  /** Writes, unless the last write is still pending: that is for the owner to know. */
+  write(payload: Payload): Written;
+  /** Ends the response and the connection, after what was written. */
+  end(): void;
+  /** Closes the connection now. */
+  destroy(): void;
+}
+
+// no-transform keeps compression, ours and that of proxies, from holding events back (RFC 9111 §5.2.2.6);
+// X-Accel-Buffering does the same for the buffers of nginx.
+const HEAD = [
+  ['Content-Type', 'text/event-stream'],
+  ['Cache-Control', 'no-cache, no-transform'],
+  ['X-Accel-Buffering', 'no'],
+] as const;
+
+// As it is before anyone replaces it, on a response or on all.
+const WRITE = ServerResponse.prototype.write;
+const PASS = Socket.prototype._write;
+
+/** Whether a response can still be answered, and its client is still there. */
+export function isAnswerable(request: Request, response: Response): boolean {
+  if (response.headersSent) return false;
+  if (isHttp2(request, response)) return !response.stream.destroyed;
+  return request.socket.writable;
+}
+
+/** Answers with a short body, or with none where the method is HEAD. */
+export function answer(
+  request: Request,
+  response: Response,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+): void {
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  response.setHeader('Content-Length', Buffer.byteLength(body));
+  response.end(request.method === 'HEAD' ? '' : body);
+}
+
+/** Answers a HEAD with the head of the stream that a GET would get. */
+export function answerHead(response: Response): void {
+  response.statusCode = 200;
+  setHead(response);
+  response.end();
+}
+
+/**
+ * Resolves when it is the response's turn on its connection; `undefined` where it is. Before that a pipelined response has
+ * no socket, its callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2). If it goes first,
+ * this never resolves, and is collected with the response.
+ */
+export function turnOf(response: Response): Promise<void> | undefined {
+  if (response.socket !== null) return undefined;
+  return new Promise((resolve) => response.once('socket', () => resolve()));
+}
+
+/**
+ * Sends the head and the first text, which is ASCII. The response is answerable, and has its turn.
+ *
+ * Express gives each request and response a prototype of its application's, after which V8 shares no shape among them, and a
+ * look at a property costs up to a microsecond: so they are looked at as seldom as can be.
+ */
+export function openStream(
+  request: Request,
+  response: Response,
+  owner: StreamOwner,
+  opening: string,
+): { stream: Stream; written: Written } {
+  // What is not read of a request keeps its connection from being read, and so its end from being seen. Most have no
+  // body, and to read nothing costs some microseconds.
+  if (mayHaveBody(request)) request.resume();
+  letGo(request);
+  setHead(response);
+  // HTTP/2 sends it with that. Under HTTP/1.1 flushHeaders would do it by itself, by way of five more properties.
+  (response as ServerResponse).writeHead(200);
+  if (isHttp2(request, response)) {
+    const stream = new ResponseStream(request.socket, response, owner);
+    return { stream, written: stream.open(opening) };
+  }
+  // The head and the first bytes in one system call.
+  const { socket } = request;
+  socket.cork();
+  response.flushHeaders();
+  if (!isDirect(response)) {
+    socket.uncork();
+    const stream = new ResponseStream(socket, response, owner);
+    return { stream, written: stream.open(opening) };
+  }
+  const stream = new SocketStream(socket, response, owner);
+  return { stream, written: stream.open(opening) };
+}
+
+/** Whether there may be a body. In HTTP/1 there is one exactly where the head says so (RFC 9112 §6.3). */
+function mayHaveBody({ headers, httpVersionMajor }: Request): boolean {
+  if (httpVersionMajor > 1) return true;
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+}
+
+/** Express keeps on each request what passes it on, and with that the whole way that it has come: 0.6 KiB. */
+function letGo(request: Request & { next?: unknown }): void {
+  if (request.next !== undefined) request.next = undefined;
+}
+
+function setHead(response: Response): void {
+  for (const [name, value] of HEAD) response.setHeader(name, value);
+}
+
+function isHttp2(request: Request, response: Response): response is Http2ServerResponse {
+  return !(response instanceof ServerResponse) && request.httpVersionMajor === 2;
+}
+
+/**
+ * Whether the bytes of a response, its head flushed, may go to its socket: only where that is what
+ * `response.write` would do, which whoever replaced it or put a compressor before it did not intend.
+ */
+function isDirect(response: ServerResponse): boolean {
+  return response.chunkedEncoding && response.write === WRITE && !isEncoded(response);
+}
+
+function isEncoded(response: Response): boolean {
+  return (response.getHeader('Content-Encoding') ?? 'identity') !== 'identity';
+}
+
+/** What Node's `end` of a connection comes to: nothing may be written to it any more. */
+function faultOf(socket: Socket): 'closed' | 'error' | undefined {
+  if (socket.errored) return 'error';
+  return socket.destroyed || !socket.writable ? 'closed' : undefined;
+}
+
+/** Ends a response; where whoever wrapped it throws, it is told as every stream's error is, and harms no other stream. */
+function endOf(response: Response): void {
+  try {
+    response.end();
+  } catch (error) {
+    response.destroy(error as Error);
+  }
+}
+
+/**
+ * Whether bytes may be given to the socket's `_write`, past the queue that every Writable keeps before that: the queue, and
+ * its tick after each write, are 2 to 5 % of a delivery. Node documents `_write` for who implements a stream, not for who
+ * uses one. So only where it is that of `net.Socket` itself, which can take a write while another is under way (under TLS
+ * Node would abort), and where nobody has replaced `write` to see what goes by. Everywhere else the bytes go
+ * through the queue.
+ */
+function mayPass(socket: Socket): boolean {
+  return (
+    socket.write === Writable.prototype.write &&
+    socket._write === PASS &&
+    Object.getPrototypeOf(socket) === Socket.prototype
+  );
+}
+
+function keyOf({ localPort = 0, remoteAddress = '', remotePort = 0 }: Socket): string {
+  return connectionKey(localPort, remoteAddress, remotePort);
+}
+
+const STREAM = Symbol('the stream on this socket');
+type StreamSocket = Socket & { [STREAM]?: SocketStream };
+
+// One function for all: a closure a stream would keep its request and response alive, 4 KiB. As a rule the response tells
+// that its socket has closed: the list of those who hear that from the socket itself would grow to 19 places.
+function onSocketClose(this: StreamSocket, hadError: boolean): void {
+  this[STREAM]?.closed(hadError);
+}
+
+function onResponseEnd(this: ServerResponse): void {
+  (this.req.socket as StreamSocket)[STREAM]?.responseEnded(this);
+}
+
+function onResponseClose(this: ServerResponse): void {
+  (this.req.socket as StreamSocket)[STREAM]?.responseClosed(this);
+}
+
+/**
+ * Writes chunks of HTTP/1.1 on the socket itself: `response.write` costs half as much again. A callback of Node's counts
+ * only together with the socket's state, because it reports no error for a batch that a reset threw away.
+ */
+class SocketStream implements Stream {
+  readonly #socket: StreamSocket;
+  readonly #response: ServerResponse;
+  readonly #owner: StreamOwner;
+  #ended = false;
+  // Somebody else has ended the response: what follows on this connection is not ours.
+  #isTakenOver = false;
+
+  constructor(socket: StreamSocket, response: ServerResponse, owner: StreamOwner) {
+    this.#socket = socket;
+    this.#response = response;
+    this.#owner = owner;
+    socket[STREAM] = this;
+    // Inside of end(), and after it, should Node cease to tell the first. To read `writableEnded` before each write
+    // instead costs a fifth of a delivery: the response is out of the processor's caches by then.
+    response.on('prefinish', onResponseEnd);
+    response.on('close', onResponseClose);
+  }
+
+  // Not fields, of which each stream would have its own.
+  get transport(): 'socket' {
+    return 'socket';
+  }
+
+  get opaque(): false {
+    return false;
+  }
+
+  /** Writes the first text, and lets it go together with the head. */
+  open(text: string): Written {
+    this.#socket.write(chunkOf(text), 'latin1');
+    this.#socket.uncork();
+    return this.#look();
+  }
+
+  write(payload: Payload): Written {
+    const socket = this.#socket;
+    if (!socket.writable || this.#isTakenOver) return faultOf(socket) ?? 'closed';
+    // What the socket still holds of others goes first.
+    if (mayPass(socket) && socket.writableLength === 0) return this.#pass(payload.chunk);
+    socket.write(payload.chunk, 'latin1');
+    return this.#look();
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
+  }
+
+  end(): void {
+    if (this.#isTakenOver || this.#ended) return;
+    this.#ended = true;
+    // The response closes when its last bytes have gone out, and the socket after it.
+    this.#socket.on('close', onSocketClose);
+    endOf(this.#response);
+    this.#socket.destroySoon();
+  }
+
+  destroy(): void {
+    if (!this.#isTakenOver) this.#socket.destroy();
+  }
+
+  closed(hadError: boolean): void {
+    this.#owner.closed(hadError ? 'error' : 'closed');
+  }
+
+  responseEnded(response: ServerResponse): void {
+    if (response !== this.#response || this.#ended || this.#isTakenOver) return;
+    this.#isTakenOver = true;
+    // The connection lives on, and may never tell.
+    queueMicrotask(() => this.#owner.closed('closed'));
+  }
+
+  responseClosed(response: ServerResponse): void {
+    if (response !== this.#response) return;
+    if (this.#socket.destroyed) this.closed(this.#socket.errored !== null);
+    else this.responseEnded(response);
+  }
+
+  /** Writes past the queue of the socket. What is called back before that returns, the operating system has taken. */
+  #pass(chunk: Payload['chunk']): Written {
+    const socket = this.#socket;
+    const encoding = (typeof chunk === 'string' ? 'latin1' : 'buffer') as BufferEncoding;
+    let written: Written | undefined;
+    socket._write(chunk, encoding, (error) => {
+      // As the queue would.
+      if (error) socket.destroy(error);
+      if (written !== 'pending') written = error ? 'error' : 'taken';
+      // On a socket that was destroyed there is no error.
+      else if (!socket.destroyed) this.#owner.drained();
+    });
+    written ??= 'pending';
+    return written;
+  }
+
+  #look(): Written {
+    const socket = this.#socket;
+    // Writable is also: neither destroyed nor broken.
+    if (socket.writable && socket.writableLength === 0) return 'taken';
+    const fault = faultOf(socket);
+    if (fault !== undefined) return fault;
+    this.#ask();
+    return 'pending';
+  }
+
+  // An empty write is answered when all that stands before it has gone out. Below the high-water mark there is no
+  // 'drain' to wait for, and the callback's own error says nothing: the socket's state does.
+  #ask(): void {
+    this.#socket.write('', () => {
+      const socket = this.#socket;
+      if (socket.destroyed || socket.errored) return;
+      if (socket.writableLength === 0) this.#owner.drained();
+      else if (socket.writable) this.#ask();
+    });
+  }
+}
+
+/**
+ * Writes through `response.write`, where the socket is not ours to write to: HTTP/1.0, HTTP/2, a response that
+ * was wrapped, or that is compressed.
+ */
+class ResponseStream implements Stream {
+  readonly transport = 'response';
+  readonly opaque: boolean;
+  readonly #socket: Socket;
+  readonly #response: Response & { flush?: () => void };
+  readonly #owner: StreamOwner;
+  // The stream of HTTP/2. Found once: a look at the request of each response costs an eighth of a delivery.
+  readonly #http2: Http2ServerResponse['stream'] | undefined;
+
+  constructor(socket: Socket, response: Response, owner: StreamOwner) {
+    this.#socket = socket;
+    this.#response = response;
+    this.#owner = owner;
+    this.opaque = isEncoded(response);
+    this.#http2 = isHttp2(response.req, response) ? response.stream : undefined;
+
+    // A write after the end is an event of the response, and would be an uncaught exception.
+    response.on('error', () => owner.closed('error'));
+    const onClose = (hadError: boolean) => owner.closed(hadError ? 'error' : 'closed');
+    response.on('close', () => {
+      if (this.#http2 === undefined) socket.off('close', onClose);
+      onClose(this.#fault() === 'error');
+    });
+    if (this.#http2 === undefined) socket.on('close', onClose);
+    if (this.opaque) response.on('drain', () => owner.drained());
+  }
+
+  /** Writes the first text. */
+  open(text: string): Written {
+    return this.write(new Payload([text], false));
+  }
+
+  write(payload: Payload): Written {
+    const fault = this.#fault();
+    if (fault !== undefined) return fault;
+    let more: boolean;
+    try {
+      // With two arguments: the wrapper of `compression` loses the callback of a call with three.
+      more = (this.#response as ServerResponse).write(payload.bytes, this.#onWritten);
+      this.#response.flush?.();
+    } catch (error) {
+      // Whoever wrapped the response threw: it is told as every stream's error is, and harms no other stream.
+      this.#response.destroy(error as Error);
+      return 'error';
+    }
+    // A compressor's callbacks never come, so there is nothing to wait for but its own buffer.
+    return this.opaque && more ? 'taken' : 'pending';
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
+  }
+
+  end(): void {
+    if (this.#http2 === undefined) this.#response.once('finish', () => this.#socket.destroySoon());
+    endOf(this.#response);
+  }
+
+  destroy(): void {
+    (this.#http2 ?? this.#socket).destroy();
+  }
+
+  #fault(): 'closed' | 'error' | undefined {
+    const { writableEnded } = this.#response;
+    if (this.#http2 === undefined) return writableEnded ? 'closed' : faultOf(this.#socket);
+    if (this.#http2.errored) return 'error';
+    return this.#http2.destroyed || writableEnded ? 'closed' : undefined;
+  }
+
+  // A client that has closed its half may still read what is in flight: only what is broken is not asked again.
+  readonly #onWritten = (error?: Error | null): void => {
+    if (this.opaque || this.#isBroken) return;
+    if (error) this.#owner.closed('error');
+    else if (this.#http2 !== undefined || this.#socket.writableLength === 0) this.#owner.drained();
+    else if (this.#socket.writable) this.#socket.write('', this.#onWritten);
+  };
+
+  get #isBroken(): boolean {
+    const { destroyed, errored } = this.#http2 ?? this.#socket;
+    return destroyed || errored !== null;
+  }
+}
