@@ -10,6 +10,7 @@ import {
   checkDuration,
   checkFlag,
   checkKnown,
+  checkRange,
   hubSettings,
   type PublisherOptions,
   publisherSettings,
@@ -19,17 +20,22 @@ import { Deferred } from './core/outcome.js';
 import { Sequence } from './core/position.js';
 import { inSlices } from './core/slices.js';
 import { Sweep } from './core/sweep.js';
+import { EndedChannels } from './delivery/ended.js';
 import { type Backlog, backlogOf, type Feed } from './delivery/feed.js';
 import { Flush } from './delivery/flush.js';
 import type { ListenerSnapshot } from './delivery/listener.js';
 import { Lookout } from './delivery/lookout.js';
 import { Roster } from './delivery/roster.js';
+import { WaitingNames } from './delivery/waiting.js';
 import { inProcess } from './engines/memory.js';
 import { admin } from './http/admin.js';
 import { publisher } from './http/publisher.js';
-import { Registration } from './http/registration.js';
+import { type Closure, Registration } from './http/registration.js';
 import type { Handler, Next } from './http/reply.js';
 import type { Request, Response } from './transport/stream.js';
+
+// When clients of a node that drains come back to another one, in milliseconds.
+const ELSEWHERE_MS = [100, 500] as const;
 
 /** What `inspect()` is to tell of one by one. */
 export interface InspectOptions {
@@ -69,6 +75,15 @@ export interface Snapshot extends Backlog {
   readonly backplane: BackplaneSnapshot | null;
 }
 
+/** How a hub is deactivated. */
+export interface DeactivateOptions {
+  /**
+   * Milliseconds after which clients try again: a number, or a range from which each client's time is drawn. Default: none,
+   * and they stop.
+   */
+  retry?: number | readonly [min: number, max: number] | undefined;
+}
+
 /** An Express handler, and the hub of its channels. */
 export interface Comet {
   /**
@@ -85,8 +100,12 @@ export interface Comet {
    * @throws HubClosedError
    */
   activate(): void;
-  /** Closes every stream, and refuses every attempt after that by 503, until `activate()`. */
-  deactivate(): void;
+  /**
+   * Closes every stream, and refuses every attempt after that by 503, until `activate()`. At 503 an EventSource stops for
+   * good: with `retry` clients that return are told to come back after that time instead.
+   * @throws InvalidOptionError
+   */
+  deactivate(options?: DeactivateOptions): void;
   /**
    * Sets after how many milliseconds without an event a stream is closed, `null` for never: that of new streams,
    * and with `reset` that of the present ones too, by closing them.
@@ -144,7 +163,7 @@ export function comet<Req extends IncomingMessage = IncomingMessage>(options: Co
     channels: { value: hub.channels, enumerable: true },
     activated: { get: () => hub.activated, enumerable: true },
     activate: { value: () => hub.activate() },
-    deactivate: { value: () => hub.deactivate() },
+    deactivate: { value: hub.deactivate.bind(hub) },
     setTimeout: { value: hub.setTimeout.bind(hub) },
     dismiss: { value: hub.dismiss.bind(hub) },
     on: { value: hub.events.on.bind(hub.events) },
@@ -169,7 +188,10 @@ class Hub {
   readonly #relay: Relay;
   #timeout: number | null;
   #activated = true;
+  // While it is deactivated: when clients that return are to try again, if they are.
+  #retry: readonly [min: number, max: number] | undefined;
   #closed: Promise<void> | undefined;
+  #isOver = false;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -181,21 +203,35 @@ class Hub {
     const wake = () => {
       if (this.#closed === undefined) this.#sweep.start();
     };
-    this.#roster = new Roster(settings, this.#sequence, this.#flush, this.events, wake);
+    const ended = new EndedChannels(settings.maxLingering, settings.backplane === undefined);
+    const waiting = new WaitingNames<Feed>(settings.maxWaitingNames);
+    const feedOf = (name: string) => this.channels.peek(name)?.feed;
+    this.#roster = new Roster(
+      settings,
+      this.#sequence,
+      this.#flush,
+      this.events,
+      ended,
+      waiting,
+      feedOf,
+      wake,
+    );
     this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
     this.#relay = new Relay(
-      { settings, sequence: this.#sequence, flush: this.#flush, events: this.events },
+      { settings, sequence: this.#sequence, flush: this.#flush, events: this.events, ended, waiting },
       settings.backplane ?? inProcess(),
     );
     this.channels = new Channels(
       { settings, sequence: this.#sequence, relay: this.#relay, wrote: wake },
       this.events,
+      ended,
+      waiting,
     );
     this.registration = new Registration({
       channels: this.channels,
       roster: this.#roster,
       relay: this.#relay,
-      isOpen: () => this.activated,
+      closure: () => this.#closure(),
       timeout: () => this.#timeout,
     });
     this.#suitSweep();
@@ -213,13 +249,16 @@ class Hub {
     this.events.emit('activate', {});
   }
 
-  deactivate(): void {
+  deactivate(options: DeactivateOptions = {}): void {
+    checkKnown(options, ['retry']);
+    const retry = options.retry === undefined ? undefined : checkRange(options.retry, 'retry');
     if (!this.activated) return;
     this.#activated = false;
+    this.#retry = retry;
     // All at once for the writers, whose outcomes settle now; in slices for the streams, whose ends cost most.
     const listeners = [...this.#roster];
     for (const listener of listeners) listener.dismiss('deactivated');
-    inSlices(eachOf(listeners, (listener) => listener.close()));
+    inSlices(eachOf(listeners, (listener) => listener.close(retry && drawn(retry))));
     this.events.emit('deactivate', {});
   }
 
@@ -282,7 +321,9 @@ class Hub {
     checkKnown(options, ['drain']);
     const { drain = 3000 } = options;
     checkDuration(drain, 'drain');
-    this.#closed ??= this.#drain(drain);
+    this.#closed ??= this.#drain(drain).finally(() => {
+      this.#isOver = true;
+    });
     await this.#closed;
   }
 
@@ -316,6 +357,10 @@ class Hub {
       this.#flush.trim(feed, performance.now());
       yield;
     }
+    for (const feed of this.#roster.ended.sweep(performance.now())) {
+      this.#flush.trim(feed, performance.now());
+      yield;
+    }
   }
 
   *#feeds(): Generator<Feed> {
@@ -323,8 +368,19 @@ class Hub {
   }
 
   #retainsNothing(): boolean {
+    if (this.#roster.ended.size > 0) return false;
     for (const { feed } of this.channels) if (feed.log.size > 0) return false;
     return true;
+  }
+
+  #closure(): Closure | undefined {
+    if (this.#closed === undefined) {
+      return this.#activated ? undefined : { retry: this.#retry, isElsewhere: false };
+    }
+    if (this.#isOver) return { retry: undefined, isElsewhere: false };
+    // Other nodes take over at once. A process that is alone comes back after its restart.
+    const isElsewhere = this.#settings.backplane !== undefined;
+    return { retry: isElsewhere ? ELSEWHERE_MS : this.#settings.retry, isElsewhere };
   }
 
   #suitSweep(): void {

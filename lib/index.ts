@@ -3,7 +3,13 @@
  * @packageDocumentation
  */
 
-export { Channel, type ChannelSnapshot, type SendOptions, type WriteOptions } from './channels/channel.js';
+export {
+  Channel,
+  type ChannelSnapshot,
+  type EndOptions,
+  type SendOptions,
+  type WriteOptions,
+} from './channels/channel.js';
 export { Channels, type CreateOptions } from './channels/channels.js';
 export type { Piped, PipeOptions } from './channels/pipe.js';
 export type { ReadableStreamLike, Source, StreamChunkLike, StreamReaderLike } from './channels/source.js';
@@ -34,6 +40,7 @@ export type {
   CometOptions,
   IdempotencyOptions,
   Lag,
+  LingeringOptions,
   LogOptions,
   PublisherOptions,
   QueueOptions,
@@ -43,5 +50,5 @@ export type { Backlog } from './delivery/feed.js';
 export type { ListenerSnapshot } from './delivery/listener.js';
 export { inProcess } from './engines/memory.js';
 export type { Handler, Next as CometNext } from './http/reply.js';
-export { type Comet, comet, type InspectOptions, type Snapshot } from './hub.js';
+export { type Comet, comet, type DeactivateOptions, type InspectOptions, type Snapshot } from './hub.js';
 export type { Request as CometRequest, Response as CometResponse } from './transport/stream.js';

@@ -58,6 +58,9 @@ const REFUSALS = Object.keys({
   UNAVAILABLE: 0,
   METHOD_NOT_ALLOWED: 0,
   MALFORMED: 0,
+  NO_CURSOR: 0,
+  ENDED: 0,
+  GONE: 0,
   NO_CHANNEL: 0,
   INVALID_CHANNEL_NAME: 0,
   TOO_MANY_CHANNELS: 0,
@@ -250,7 +253,10 @@ class Instruments {
       ['close', 'latest'],
     );
     this.#replays = this.#counter('replays_total', 'Clients that came back and missed nothing.');
-    this.#gaps = this.#counter('gaps_total', 'Clients that came back and were told of a gap.');
+    this.#gaps = this.#counter(
+      'gaps_total',
+      'Clients that were told of a gap, as they came back or on an open stream.',
+    );
     this.#replayed = this.#counter('replayed_frames_total', 'Frames that waited for clients that came back.');
     this.#drops = this.#counter(
       'drops_total',
@@ -311,6 +317,7 @@ class Instruments {
       push.on('refuse', ({ code }) => this.#refusals.inc({ ...labels, code })),
       push.on('overrun', ({ lag }) => this.#overruns.inc({ ...labels, lag })),
       push.on('drop', ({ happened }) => this.#drops.inc({ ...labels, happened })),
+      push.on('gap', () => this.#gaps.inc(labels)),
       push.on('replay', ({ frames, recovered }) => {
         (recovered ? this.#replays : this.#gaps).inc(labels);
         this.#replayed.inc(labels, frames);

@@ -25,9 +25,9 @@ class Slow implements Reader {
 
   overrun(): void {}
 
-  gap(): () => void {
-    return () => {};
-  }
+  gap(): void {}
+
+  reset(): void {}
 }
 
 describe('A flush', () => {
@@ -38,6 +38,7 @@ describe('A flush', () => {
     const feed: Feed = new RealFeed(
       'news',
       { log: { frames: 9, bytes: 99, age: null }, lag: 'close', rewind: 0, encode: String },
+      0,
       0,
     );
     const frame = (): Frame => ({ seq: ++sequence.head, bytes: 'x', at: performance.now() });

@@ -15,9 +15,13 @@ import {
   checkEventName,
   checkSize,
   encodeBody,
+  encodeChannels,
   encodeEnd,
+  encodeGap,
   encodeOpening,
+  encodeReady,
   encodeRetry,
+  encodeStartEvent,
   type Frame,
   HEARTBEAT,
   toFrame,
@@ -229,33 +233,50 @@ describe('A frame', () => {
 });
 
 describe('What else is on the wire', () => {
-  const opening = { listener: '6c0b', channels: ['news', 'chat'], recovered: true };
-  const start = { epoch: EPOCH, seq: 1024 };
+  const opening = { id: '9f3ac1-1024', listener: '6c0b', channels: ['news', 'chat'], waiting: [], gaps: [] };
+  const position = { epoch: EPOCH, seq: 1024 };
 
   it('begins with a comment, the time to wait, and the open event with the position as its id', () => {
-    expect(encodeOpening({ retry: 2310, start, missing: [], ...opening })).to.equal(
+    expect(encodeOpening({ ...opening, retry: 2310, missing: [] })).to.equal(
       ':ok\nretry: 2310\nid: 9f3ac1-1024\nevent: comet:open\n' +
-        'data: {"listener":"6c0b","channels":["news","chat"],"recovered":true}\n\n',
+        'data: {"protocol":1,"listener":"6c0b","channels":["news","chat"],"waiting":[],"recovered":true,"gaps":[]}\n\n',
     );
   });
 
-  it('says comet:end at once for each channel that does not exist', () => {
-    const bytes = encodeOpening({ retry: 1, start, missing: ['a', 'b'], ...opening });
+  it('says comet:end at once for each name that can not wait', () => {
+    const bytes = encodeOpening({ ...opening, retry: 1, missing: ['a', 'b'] });
     expect(bytes.slice(bytes.indexOf('\n\n') + 2)).to.equal(
       'event: comet:end\ndata: {"channel":"a"}\n\nevent: comet:end\ndata: {"channel":"b"}\n\n',
     );
   });
 
   it('writes its own events in ASCII, whatever a channel is called', () => {
-    const text = encodeOpening({ ...opening, retry: 1, start, missing: ['\u{1F600}'], channels: ['\xe4'] });
+    const text = encodeOpening({ ...opening, retry: 1, missing: ['\u{1F600}'], channels: ['\xe4'] });
     expect(text).to.include('"channels":["\\u00e4"]').and.include('"channel":"\\ud83d\\ude00"');
-    expect(encodeEnd('\x7f\x80', 7).bytes.toString()).to.include('"channel":"\x7f\\u0080"');
+    expect(encodeEnd('\x7f\x80', position, 'x').bytes.toString()).to.include('"channel":"\x7f\\u0080"');
   });
 
-  it('ends a channel by comet:end, without an id of its own', () => {
-    const { seq, bytes } = encodeEnd('news', 7);
-    expect(bytes.toString()).to.equal('event: comet:end\ndata: {"channel":"news"}\n\n');
-    expect(seq).to.equal(7);
+  it('ends a channel by comet:end, with the position of the end', () => {
+    const { seq, bytes } = encodeEnd('news', position, 'news');
+    expect(bytes.toString()).to.equal('id: 9f3ac1-1024@news\nevent: comet:end\ndata: {"channel":"news"}\n\n');
+    expect(seq).to.equal(1024);
+  });
+
+  it('gives an event of a start the cursor that the client came with, and nothing else', () => {
+    const frame = toFrame(encodeBody('a@b\nc', 'said'), position, 'r%40');
+    expect(encodeStartEvent(frame, '9f3ac1-7!').toString()).to.equal(
+      'id: 9f3ac1-7!@r%40\nevent: said\ndata: a@b\ndata: c\n\n',
+    );
+  });
+
+  it('says that starts are complete, that something is lost, and what is carried', () => {
+    expect(encodeReady(position).toString()).to.equal('id: 9f3ac1-1024\nevent: comet:ready\ndata: {}\n\n');
+    expect(encodeGap(['a', '\xe4'], 'gap-0!').toString()).to.equal(
+      'id: gap-0!\nevent: comet:gap\ndata: {"channels":["a","\\u00e4"]}\n\n',
+    );
+    expect(encodeChannels(['a'], ['b']).toString()).to.equal(
+      'event: comet:channels\ndata: {"channels":["a"],"waiting":["b"]}\n\n',
+    );
   });
 
   it('beats with a colon and one newline, never with a blank line', () => {
@@ -273,15 +294,15 @@ describe('What else is on the wire', () => {
       fc.property(names, names, fc.nat(), cuts, (carried, missing, retry, sizes) => {
         const [ended = ''] = carried;
         const open = encodeOpening({
+          ...opening,
           retry,
-          start,
-          listener: 'x',
           channels: carried,
+          waiting: carried,
+          gaps: carried,
           missing,
-          recovered: true,
         });
         const { events, comments, retries, faults } = parsed(
-          new Payload([open, HEARTBEAT, encodeEnd(ended, 9).bytes, encodeRetry(5)], false).bytes,
+          new Payload([open, HEARTBEAT, encodeEnd(ended, position, 'x').bytes, encodeRetry(5)], false).bytes,
           sizes,
         );
         expect(events.map(({ type }) => type)).to.deep.equal([
@@ -291,7 +312,9 @@ describe('What else is on the wire', () => {
         const [first, ...others] = events.map(({ data }) => JSON.parse(data));
         expect(first.channels).to.deep.equal(carried);
         expect(others.map(({ channel }) => channel)).to.deep.equal([...missing, ended]);
-        expect(new Set(events.map(({ lastEventId }) => lastEventId))).to.deep.equal(new Set(['9f3ac1-1024']));
+        expect(new Set(events.map(({ lastEventId }) => lastEventId))).to.deep.equal(
+          new Set(['9f3ac1-1024', '9f3ac1-1024@x']),
+        );
         expect(comments).to.deep.equal(['ok', '']);
         expect(retries).to.deep.equal([retry, 5]);
         expect(faults).to.deep.equal([]);

@@ -94,11 +94,19 @@ for (const { name, mount, app } of frameworks) {
         expect(await client.heard(2)).to.deep.equal(['once', 'and no more']);
       });
 
-      it('says comet:end for each channel that does not exist, where some do', async () => {
+      it('waits for channels that do not exist, where some do', async () => {
         const { news, open } = await house();
         const client = await open('?chan_id=gone&chan_id=news&chan_id=lost');
+        expect(client.opening).to.deep.include({ channels: ['news'], waiting: ['gone', 'lost'], gaps: [] });
+        news.write('still here');
+        expect(await client.heard(1)).to.deep.equal(['still here']);
+      });
+
+      it('says comet:end for each channel that does not exist, where no more may wait', async () => {
+        const { news, open } = await house({ maxWaitingNames: 0 });
+        const client = await open('?chan_id=gone&chan_id=news&chan_id=lost');
         await client.until(() => client.events.length === 3);
-        expect(client.opening.channels).to.deep.equal(['news']);
+        expect(client.opening).to.deep.include({ channels: ['news'], waiting: [] });
         expect(client.events.slice(1).map(({ event, data }) => [event, JSON.parse(data)])).to.deep.equal([
           ['comet:end', { channel: 'gone' }],
           ['comet:end', { channel: 'lost' }],
@@ -481,7 +489,7 @@ for (const { name, mount, app } of frameworks) {
       it('the first chunk is the greeting, the time to wait, and the open event', async () => {
         const { push, raw, news } = await house({ retry: [2310, 2310] });
         news.write('before');
-        const { chunks } = await raw('GET', '/news?chan_id=chat&chan_id=gone', 'comet:end');
+        const { chunks } = await raw('GET', '/news?chan_id=chat&chan_id=gone', 'comet:open');
         const { epoch } = push.inspect();
         const first = (chunks[0] ?? '').replace(
           /"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}"/,
@@ -493,10 +501,8 @@ for (const { name, mount, app } of frameworks) {
             'retry: 2310',
             `id: ${epoch}-1`,
             'event: comet:open',
-            'data: {"listener":"(its listener)","channels":["news","chat"],"recovered":true}',
-            '',
-            'event: comet:end',
-            'data: {"channel":"gone"}',
+            'data: {"protocol":1,"listener":"(its listener)","channels":["news","chat"],' +
+              '"waiting":["gone"],"recovered":true,"gaps":[]}',
             '',
             '',
           ].join('\n'),
@@ -518,7 +524,7 @@ for (const { name, mount, app } of frameworks) {
           `id: ${epoch}-1@news\ndata: first light\n\n` +
             `id: ${epoch}-2@chat\nevent: said\ndata: line one\ndata: line two\n\n` +
             `id: ${epoch}-3@news\ndata: \n\n`,
-          'event: comet:end\ndata: {"channel":"news"}\n\n',
+          `id: ${epoch}-4@news\nevent: comet:end\ndata: {"channel":"news"}\n\n`,
         ]);
       });
 

@@ -11,7 +11,14 @@ import {
   InvalidSourceError,
 } from '../core/errors.js';
 import type { Events } from '../core/events.js';
-import { type ChannelSettings, checkFlag, checkKnown, encodeText, type Settings } from '../core/options.js';
+import {
+  type ChannelSettings,
+  checkFlag,
+  checkKnown,
+  checkWait,
+  encodeText,
+  type Settings,
+} from '../core/options.js';
 import { Deferred, type Outcome } from '../core/outcome.js';
 import type { Sequence } from '../core/position.js';
 import { type Backlog, backlogOf, Feed } from '../delivery/feed.js';
@@ -33,6 +40,12 @@ export interface WriteOptions extends SendOptions {
   outcome?: Pick<Deferred<Outcome>, 'resolve'> | undefined;
 }
 
+/** How a channel is ended. */
+export interface EndOptions {
+  /** Milliseconds for which its last events and its end stay readable; 0 for none. Default 60 000. */
+  linger?: number | undefined;
+}
+
 /** The hub of a channel, as far as it concerns the channel. */
 export interface Station {
   readonly settings: Settings;
@@ -41,13 +54,18 @@ export interface Station {
   readonly events: Events;
   /** A log holds frames, which grow old. */
   wrote(): void;
+  /** Up to this position a channel of this name may have ended before. */
+  lastEnd(name: string): number;
   /** The channel has ended: its name is free. */
   ended(channel: Channel<never>): void;
+  /** Its end stands at `seq`. It stays readable for `linger` milliseconds. */
+  lingers(channel: Channel<never>, seq: number, linger: number): void;
   /** Nobody listens to it any more. */
   left(channel: Channel<never>): void;
 }
 
-const NO_OPTIONS: WriteOptions = Object.freeze({});
+const NO_OPTIONS: WriteOptions & EndOptions = Object.freeze({});
+const LINGER_MS = 60_000;
 const SEND_OPTIONS = ['event', 'perNode'];
 const WRITE_OPTIONS = [...SEND_OPTIONS, 'outcome'];
 
@@ -59,6 +77,7 @@ export class Channel<Data = unknown> {
   readonly #encode: (data: Data) => unknown;
   readonly #member: Member;
   #ended = false;
+  #linger = LINGER_MS;
   #closed = false;
   #writes = 0;
   #lastWrite: Moment | undefined;
@@ -73,9 +92,12 @@ export class Channel<Data = unknown> {
       id,
       // Percent-encoded, an id of any name stands in the id of an event: no CR, LF or NUL, and no space.
       label: encodeURIComponent(id),
-      feed: new Feed(id, settings, station.sequence.head),
+      feed: new Feed(id, settings, station.sequence.head, station.lastEnd(id)),
       terms: { log, lag, rewind },
-      ended: () => this.#end(),
+      ended: (seq) => {
+        this.#end();
+        station.lingers(this, seq, this.#linger);
+      },
       left: () => station.left(this),
     };
     station.relay.hold(this.#member);
@@ -195,9 +217,16 @@ export class Channel<Data = unknown> {
   /**
    * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
    * other channel is ended. Its name is free at once, and a write on it throws.
+   *
+   * The channel lingers: for that time clients that return get its last events and its end. It lingers no more where
+   * another channel of its name is made.
+   * @throws InvalidOptionError
    */
-  end(): void {
+  end(options: EndOptions = NO_OPTIONS): void {
+    checkKnown(options, ['linger']);
+    const linger = checkWait(options.linger ?? LINGER_MS, 'linger');
     if (this.#ended) return;
+    this.#linger = linger;
     this.#end();
     this.#station.relay.end(this.#member);
   }

@@ -8,6 +8,9 @@ import {
 } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { type ChannelOptions, type ChannelSettings, channelSettings } from '../core/options.js';
+import type { EndedChannels } from '../delivery/ended.js';
+import type { Feed } from '../delivery/feed.js';
+import type { WaitingNames } from '../delivery/waiting.js';
 import { Channel, type Station } from './channel.js';
 
 /** The options of a new channel. */
@@ -24,16 +27,30 @@ export class Channels implements Iterable<Channel> {
   readonly #guests = new Set<Channel<never>>();
   readonly #station: Station;
   readonly #events: Events;
+  readonly #ended: EndedChannels;
+  readonly #waiting: WaitingNames<Feed>;
   #closed = false;
 
   /** @internal There is one for each hub: `push.channels`. */
-  constructor(hub: Omit<Station, 'events' | 'ended' | 'left'>, events: Events) {
+  constructor(
+    hub: Omit<Station, 'events' | 'lastEnd' | 'ended' | 'lingers' | 'left'>,
+    events: Events,
+    ended: EndedChannels,
+    waiting: WaitingNames<Feed>,
+  ) {
     this.#events = events;
+    this.#ended = ended;
+    this.#waiting = waiting;
     this.#station = {
       ...hub,
       events,
       wrote: () => hub.wrote(),
-      ended: (channel) => this.#ended(channel),
+      lastEnd: (name) => ended.lastEnd(name),
+      ended: (channel) => this.#free(channel),
+      lingers: ({ id, feed }, seq, linger) => {
+        // Its name may be another's by now.
+        ended.add(feed, seq, this.#channels.has(id) ? 0 : linger, performance.now());
+      },
       left: (channel) => this.#left(channel),
     };
   }
@@ -112,11 +129,13 @@ export class Channels implements Iterable<Channel> {
     }
     const channel = new Channel<Data>(name, own, this.#station);
     this.#channels.set(name, channel);
+    this.#ended.release(name);
+    channel.feed.isAwaited = this.#waiting.has(name);
     if (this.#events.has('create')) this.#events.emit('create', { channel: name });
     return channel;
   }
 
-  #ended(channel: Channel<never>): void {
+  #free(channel: Channel<never>): void {
     // The name may be another's by now.
     if (this.#channels.get(channel.id) === channel) this.#channels.delete(channel.id);
     this.#guests.delete(channel);

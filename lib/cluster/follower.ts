@@ -13,10 +13,11 @@ import { BackplaneError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { Deferred, type Tally } from '../core/outcome.js';
 import type { Position, Sequence } from '../core/position.js';
-import { inSlices } from '../core/slices.js';
-import type { Feed, Reader } from '../delivery/feed.js';
+import type { EndedChannels } from '../delivery/ended.js';
+import type { Feed } from '../delivery/feed.js';
 import type { Flush } from '../delivery/flush.js';
 import { merge } from '../delivery/log.js';
+import type { WaitingNames } from '../delivery/waiting.js';
 import { bodyOf, encodeEnd, toFrame } from '../sse/frame.js';
 
 /** A channel, as it is followed. */
@@ -26,8 +27,8 @@ export interface Member {
   readonly label: string;
   readonly feed: Feed;
   readonly terms: Terms;
-  /** It has ended, here or on another node. */
-  ended(): void;
+  /** It has ended, here or on another node, at `seq`. */
+  ended(seq: number): void;
   /** Nobody has listened for a while, and nothing of it arrives any more. */
   left(): void;
 }
@@ -39,6 +40,8 @@ export interface Lookup {
   readonly events: Events;
   /** Milliseconds that somebody waits for a channel. */
   readonly deadline: number;
+  readonly waiting: WaitingNames<Feed>;
+  readonly ended: EndedChannels;
   /** The tally of a write whose outcome is awaited, here or on another node. */
   tally(asker: Asker, seq: number, listeners: number): Tally;
   /** Nobody listens here to what that write was made on. */
@@ -491,7 +494,7 @@ export class Follower {
       if (entry.seq <= mirror.last) continue;
       const isLate = entry.seq <= sequence.head;
       if (isLate || entry.previous !== mirror.last) this.#gap(mirror, entry.previous, isLate);
-      this.#take(mirror, entry);
+      this.#take(mirror, entry, isLate);
     }
     // What was let go before it could be read.
     for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
@@ -506,8 +509,8 @@ export class Follower {
   }
 
   /** The next entry of a channel. */
-  #take(mirror: Mirror, { seq, body, age, asker }: Entry): void {
-    const { sequence, flush, tally } = this.#hub;
+  #take(mirror: Mirror, { seq, body, age, asker }: Entry, isLate = false): void {
+    const { sequence, flush, tally, waiting } = this.#hub;
     const { label, feed } = mirror.member;
     mirror.last = seq;
     sequence.head = Math.max(sequence.head, seq);
@@ -516,7 +519,13 @@ export class Follower {
       return;
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
+    // Listeners that wait for the first event of a channel are among those that the write reaches.
+    if (feed.isAwaited) {
+      feed.isAwaited = false;
+      waiting.resolve(feed.chanId, feed);
+    }
     if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
+    if (isLate) feed.countMissed(seq);
     flush.append(feed, frame);
   }
 
@@ -524,11 +533,14 @@ export class Follower {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
-    if (attached) flush.append(member.feed, encodeEnd(member.id, seq));
+    if (attached) {
+      const position = { epoch: this.#hub.sequence.epoch, seq };
+      flush.append(member.feed, encodeEnd(member.id, position, member.label));
+    }
     if (successor === undefined) this.#mirrors.delete(member.id);
     else this.#mirrors.set(member.id, successor);
     if (attached) this.#leaving.add(member.id);
-    member.ended();
+    member.ended(seq);
     // Somebody may have waited for it, or waits for the next one of its name.
     this.#tellMet();
     void this.#pursue();
@@ -557,7 +569,9 @@ export class Follower {
     const { feed } = mirror.member;
     this.#hub.flush.forget(feed, floor);
     mirror.last = floor;
-    if (feed.lag === 'close' || always) tellGap([feed]);
+    if (feed.lag === 'latest' && !always) return;
+    const gap = new Set([feed]);
+    for (const reader of [...feed.readers()]) reader.gap(gap);
   }
 
   /** What had ended before this look, and of which no end has come with it, is over all the same. */
@@ -580,12 +594,15 @@ export class Follower {
   }
 
   #beginAnew(epoch: string, head: number): void {
-    const { sequence, flush } = this.#hub;
+    const { sequence, flush, ended } = this.#hub;
     const mirrors = [...this.#mirrors.values()].filter(({ attached }) => attached);
     const feeds = mirrors.map(({ member }) => member.feed);
-    tellGap(feeds);
+    // Readers get what has come of the old epoch, before its positions mean nothing any more.
+    for (const feed of feeds) flush.forget(feed, feed.log.newest?.seq ?? feed.log.floor);
     sequence.epoch = epoch;
     sequence.head = head;
+    ended.clear();
+    for (const reader of new Set(feeds.flatMap((feed) => [...feed.readers()]))) reader.reset();
     for (const mirror of mirrors) {
       flush.forget(mirror.member.feed, head);
       mirror.attached = false;
@@ -597,21 +614,4 @@ export class Follower {
 /** The one of its name that is alive. */
 function newest(mirror: Mirror): Mirror {
   return mirror.successor === undefined ? mirror : newest(mirror.successor);
-}
-
-/** Who reads these feeds reads no more from now on; that each is told, and its stream ended, takes as many turns as it takes. */
-function tellGap(feeds: readonly Feed[]): void {
-  const chanIds = new Set(feeds.map(({ chanId }) => chanId));
-  const readers = new Set<Reader>();
-  for (const { groups } of feeds)
-    for (const group of groups) for (const reader of group.readers) readers.add(reader);
-  const goodbyes = Array.from(readers, (reader) => reader.gap(chanIds));
-  inSlices(each(goodbyes));
-}
-
-function* each(calls: readonly (() => void)[]): Generator<void> {
-  for (const call of calls) {
-    call();
-    yield;
-  }
 }

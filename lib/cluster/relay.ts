@@ -5,7 +5,10 @@ import type { Events } from '../core/events.js';
 import type { Settings } from '../core/options.js';
 import type { Deferred, NodeOutcome, Outcome } from '../core/outcome.js';
 import { formatPosition, type Position, type Sequence } from '../core/position.js';
+import type { EndedChannels } from '../delivery/ended.js';
+import type { Feed } from '../delivery/feed.js';
 import type { Flush } from '../delivery/flush.js';
+import type { WaitingNames } from '../delivery/waiting.js';
 import { sizeOf } from '../sse/frame.js';
 import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
 import { Follower, type Member } from './follower.js';
@@ -18,6 +21,8 @@ export interface RelayStation {
   readonly sequence: Sequence;
   readonly flush: Flush;
   readonly events: Events;
+  readonly ended: EndedChannels;
+  readonly waiting: WaitingNames<Feed>;
 }
 
 /** A write that was checked, and is to be carried out. */
@@ -180,7 +185,6 @@ export class Relay implements Node {
   /** Who tells of a write what becomes of it. */
   #teller({ member, body, event, outcome, perNode, writer }: Write, number: number): Told {
     const { events, sequence } = this.#station;
-    const { listeners } = member.feed;
     const channel = member.id;
     let place: Position | undefined;
     if (outcome !== undefined) {
@@ -205,6 +209,7 @@ export class Relay implements Node {
         writer?.accepted({ epoch: sequence.epoch, seq });
         if (!events.has('write')) return;
         const at = { epoch: sequence.epoch, seq };
+        const { listeners } = member.feed;
         const bytes = sizeOf(body, at, member.label);
         const position = formatPosition(at);
         events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });

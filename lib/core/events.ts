@@ -24,11 +24,14 @@ export type RefusalCode =
   | 'METHOD_NOT_ALLOWED'
   | 'MALFORMED'
   | 'NO_CHANNEL'
+  | 'NO_CURSOR'
   | 'INVALID_CHANNEL_NAME'
   | 'TOO_MANY_CHANNELS'
   | 'NOT_ACCEPTABLE'
   | 'FORBIDDEN'
   | 'UNKNOWN_CHANNEL'
+  | 'ENDED'
+  | 'GONE'
   | 'TOO_MANY_LISTENERS'
   | 'TOO_MANY_LISTENERS_OF_CHANNEL'
   | 'TOO_MANY_LISTENERS_OF_CLIENT'
@@ -55,7 +58,16 @@ export interface CometEvents {
    * A client came back with a cursor, and joined. `frames` are those that its logs hold for it at this moment: what it
    * missed, or where it was not `recovered` those that `rewind` gives a newcomer.
    */
-  replay: { listener: string; channels: readonly string[]; frames: number; recovered: boolean };
+  replay: {
+    listener: string;
+    channels: readonly string[];
+    frames: number;
+    recovered: boolean;
+    /** Channels of which it may have missed something. */
+    gaps: readonly string[];
+  };
+  /** Something of these channels was lost to an open stream. Its client is told, and the channels start anew. */
+  gap: { listener: string; channels: readonly string[] };
   /** A stream is no longer a listener. */
   leave: { listener: string; channels: readonly string[]; reason: LeaveReason };
   /** A listener fell off the log of a channel: it was closed, or it jumped to the newest frame (`latest`). */
@@ -101,6 +113,7 @@ const NAMES = Object.keys({
   end: 0,
   join: 0,
   replay: 0,
+  gap: 0,
   leave: 0,
   overrun: 0,
   refuse: 0,

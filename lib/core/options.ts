@@ -72,6 +72,13 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   lifetime?: number | null | undefined;
   /** Channels that one stream may carry; a request for more gets 400. Default 100. */
   channelsPerStream?: number | undefined;
+  /**
+   * Names that may wait for a channel that does not exist yet, each counted once for each stream. Beyond that a name is
+   * told to have ended. Default 50 000.
+   */
+  maxWaitingNames?: number | undefined;
+  /** What is kept of channels that have ended and linger. Default `{ channels: 10 000, bytes: 16 MiB }`. */
+  maxLingering?: LingeringOptions | undefined;
   /** Streams in all; one more gets 503. Default `null`: no limit. */
   maxListeners?: number | null | undefined;
   /** Streams of one channel; one more gets 503. Default `null`: no limit. */
@@ -93,6 +100,14 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
   deadline?: number | undefined;
   /** What waits while the backplane is away. Default `{ writes: 50 000, bytes: 16 MiB, wait: 5 s }`. */
   queue?: QueueOptions | undefined;
+}
+
+/** The bounds of what lingers after `channel.end()`. What ended first goes first. */
+export interface LingeringOptions {
+  /** Channels at most. As many ends are remembered. Default 10 000. */
+  channels?: number | undefined;
+  /** Bytes of their histories at most. Default 16 MiB. */
+  bytes?: number | undefined;
 }
 
 /** Writes that a backplane has yet to accept. What is more, or waits longer, fails with the reason `backplane`. */
@@ -158,6 +173,8 @@ export interface Settings extends ChannelSettings {
   readonly timeout: number | null;
   readonly lifetime: number | null;
   readonly channelsPerStream: number;
+  readonly maxWaitingNames: number;
+  readonly maxLingering: { readonly channels: number; readonly bytes: number };
   readonly maxListeners: number | null;
   readonly maxListenersPerChannel: number | null;
   readonly maxListenersPerClient: number | null;
@@ -226,6 +243,9 @@ const retention: Check<ChannelSettings['log']> = (value, name, inherited) =>
 const queue: Check<Settings['queue']> = (value, name, inherited) =>
   settle(value, { writes: count('writes'), bytes: count('bytes'), wait }, inherited, `${name}.`);
 
+const lingering: Check<Settings['maxLingering']> = (value, name, inherited) =>
+  settle(value, { channels: count('channels'), bytes: count('bytes') }, inherited, `${name}.`);
+
 const idempotency: Check<PublisherSettings['idempotency']> = (value, name, inherited) =>
   settle(value, { keys: count('keys'), age: milliseconds }, inherited, `${name}.`);
 
@@ -262,6 +282,8 @@ const hubChecks: Checks<Settings> = {
   timeout: orNull(milliseconds),
   lifetime: orNull(milliseconds),
   channelsPerStream: count('channels'),
+  maxWaitingNames: number(0, Number.MAX_SAFE_INTEGER, 'names'),
+  maxLingering: lingering,
   maxListeners: orNull(count('listeners')),
   maxListenersPerChannel: orNull(count('listeners')),
   maxListenersPerClient: orNull(count('listeners')),
@@ -295,6 +317,8 @@ const defaults: Settings = {
   timeout: null,
   lifetime: null,
   channelsPerStream: 100,
+  maxWaitingNames: 50_000,
+  maxLingering: { channels: 10_000, bytes: 16 * MiB },
   maxListeners: null,
   maxListenersPerChannel: null,
   maxListenersPerClient: null,
@@ -370,6 +394,14 @@ export function checkFlag(value: unknown, name: string): boolean {
  */
 export function checkWait(value: unknown, name: string): number {
   return wait(value, name, 0);
+}
+
+/**
+ * Checks a time in milliseconds, or a range of such times.
+ * @throws InvalidOptionError
+ */
+export function checkRange(value: unknown, name: string): readonly [min: number, max: number] {
+  return typeof value === 'number' ? range([value, value], name, [0, 0]) : range(value, name, [0, 0]);
 }
 
 /**

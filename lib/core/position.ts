@@ -19,17 +19,62 @@ export function freshEpoch(): string {
   return randomBytes(6).toString('hex');
 }
 
-// What stands behind @ names the channel for the client to read; in a cursor it says nothing and is ignored.
-const CURSOR = /^([0-9a-z]{1,32})-(0|[1-9]\d{0,15})(?:@|$)/;
+/** What a client says of where it stands. */
+export interface ClientCursor {
+  /** Up to here it has received everything; `undefined` for a newcomer, `null` for a cursor that can't be read. */
+  readonly position: Position | null | undefined;
+  /** The channel whose start the client lost in the middle: it starts again. */
+  readonly restarts: string | undefined;
+  /** The client lost its first start: the names that were new in its request are new again. */
+  readonly isFirst: boolean;
+  /** The server had told the client that nothing of its channels is left. */
+  readonly isGone: boolean;
+}
 
-/** Reads a cursor; `undefined` where it is not well formed, or its `seq` is no safe integer. */
-export function parsePosition(cursor: string): Position | undefined {
-  const [, epoch, digits] = CURSOR.exec(cursor) ?? [];
+/** The cursor of a client whose channels are all gone: it is told 404 when it returns with it. */
+export const GONE = 'gone';
+
+// `new` or a position; `+` and `!` while starts are under way; the label of a channel. The label of an ordinary event
+// (no `!`) is for the page to read, and is ignored in a cursor.
+const CURSOR = /^(?:(new(?=!))|([0-9a-z]{1,32})-(0|[1-9]\d{0,15}))(\+)?(!)?(?:@(.*))?$/s;
+
+/** Reads the id that a client heard last. An empty one is that of a newcomer. */
+export function parseCursor(text: string): ClientCursor {
+  const newcomer = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
+  if (text === '') return newcomer;
+  const [match, isNew, epoch = '', digits, plus, bang, label] = CURSOR.exec(text) ?? [];
+  if (isNew !== undefined) return newcomer;
   const seq = Number(digits);
-  return epoch !== undefined && Number.isSafeInteger(seq) ? { epoch, seq } : undefined;
+  const isPosition =
+    match !== undefined && Number.isSafeInteger(seq) && (plus === undefined || bang !== undefined);
+  const position = isPosition ? { epoch, seq } : null;
+  const restarts = isPosition && bang !== undefined && label !== undefined ? nameOf(label) : undefined;
+  return { position, restarts, isFirst: isPosition && plus !== undefined, isGone: text === GONE };
 }
 
 /** A position as it goes on the wire: `9f3ac1-1024`. */
 export function formatPosition({ epoch, seq }: Position): string {
   return `${epoch}-${seq}`;
+}
+
+/** A position of no epoch: every channel starts anew for a client that returns with it. */
+export const NOWHERE = formatPosition({ epoch: 'gap', seq: 0 });
+
+/**
+ * The id of an event of a start, up to the label: a client that loses its connection in the middle of a start returns
+ * with it, and starts again.
+ * @param hasNew whether the request named new channels beside its cursor
+ */
+export function formatStart(position: Position | null | undefined, hasNew: boolean): string {
+  if (position === undefined) return 'new!';
+  return `${position === null ? NOWHERE : formatPosition(position)}${hasNew ? '+' : ''}!`;
+}
+
+/** The name behind a label, which is percent-encoded. */
+function nameOf(label: string): string | undefined {
+  try {
+    return decodeURIComponent(label);
+  } catch {
+    return undefined;
+  }
 }

@@ -11,8 +11,10 @@ export interface Reader {
   standing(feed: Feed): number;
   /** The feed's log has let go what it had yet to read. */
   overrun(feed: Feed): void;
-  /** Something of these channels is lost to it: it reads no more. Returns what tells its client so and ends its stream. */
-  gap(chanIds: ReadonlySet<string>): () => void;
+  /** Something of these feeds is lost to it: it tells its client, and they start anew. */
+  gap(feeds: ReadonlySet<Feed>): void;
+  /** A new epoch has begun: its position means nothing, and all its feeds start anew. */
+  reset(): void;
 }
 
 /** Who writes no faster than a feed is read. */
@@ -52,21 +54,28 @@ export class Feed {
   news: News | undefined;
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
+  /** Listeners may wait for its first event, to join it then. */
+  isAwaited = false;
 
   // What most feeds never have is made when they first do: an empty set weighs 0.2 KiB, and where there are very many feeds
   // a look into it misses the processor's caches twice.
   #writers: Set<Writer> | undefined;
   // By `seq`: a set keeps the order of insertion, and a tally can leave from its middle.
   #open: Set<Tally> | undefined;
-  // Those who are blocked, and since when, in milliseconds of `performance.now()`; those who are so for the longest first.
+  // Those who are behind, and since when, in milliseconds of `performance.now()`; those who are so for the longest first.
   #laggards: Map<Reader, number> | undefined;
   // No laggard stands below it, so that a log that lets go less has nobody to tell.
   #slowest = Infinity;
 
+  /**
+   * @param head where the order stands as the channel is made
+   * @param lastEnd up to here an earlier channel of this name may have ended
+   */
   constructor(
     readonly chanId: string,
     settings: ChannelSettings,
     head: number,
+    readonly lastEnd: number,
   ) {
     this.log = new Log(settings.log, head);
     this.lag = settings.lag;
@@ -111,28 +120,29 @@ export class Feed {
     }
   }
 
-  /** A reader is blocked: it has to be told when the log lets go what it has yet to read. */
+  /** A reader is behind: it has to be told when the log lets go what it has yet to read. */
   lagging(reader: Reader): void {
-    // Only a writer that waits asks since when, and a look at the clock costs something.
     this.#laggards ??= new Map();
-    this.#laggards.set(reader, this.writers.size > 0 ? performance.now() : 0);
+    // Only a writer that waits asks since when, and a look at the clock costs something.
+    const since = this.#laggards.get(reader) ?? (this.writers.size > 0 ? performance.now() : 0);
+    this.#laggards.set(reader, since);
     this.#slowest = Math.min(this.#slowest, reader.standing(this));
   }
 
-  /** A reader is no longer blocked, or gone. */
+  /** A reader is live again, or gone. */
   caughtUp(reader: Reader): void {
     this.#laggards?.delete(reader);
     this.moved();
   }
 
-  /** Whether there are readers, and all of them are blocked. */
+  /** Whether there are readers, and all of them are behind. */
   get isBlocked(): boolean {
     return this.listeners > 0 && (this.#laggards?.size ?? 0) >= this.listeners;
   }
 
   /**
-   * Whether some who are blocked would be overrun by so many more frames, of so many bytes: since when the first of them
-   * is, who was not yet blocked at `after`.
+   * Whether some who are behind would be overrun by so many more frames, of so many bytes: since when the first of them
+   * is, who was not yet behind at `after`.
    */
   straggling(frames: number, bytes: number, after: number): number | undefined {
     const floor = this.log.floorAfter(frames, bytes);
@@ -180,7 +190,20 @@ export class Feed {
     }
   }
 
-  /** Adds, for each blocked reader, the retained frames that wait for it. */
+  /** The readers, each once. */
+  *readers(): Generator<Reader> {
+    for (const group of this.groups) yield* group.readers;
+  }
+
+  /** Counts, for a write that came late, each reader that has read past its place and will never get it. */
+  countMissed(seq: number): void {
+    if (this.#open === undefined || this.#open.size === 0) return;
+    for (const reader of this.readers()) {
+      if (reader.standing(this) >= seq) this.countOnce('overrun', reader, seq - 1, seq);
+    }
+  }
+
+  /** Adds, for each reader that is behind, the retained frames that wait for it. */
   addWaiting(waiting: Map<Reader, number>): void {
     for (const [reader] of this.#laggards ?? []) {
       const frames = this.log.sizeAfter(reader.standing(this));

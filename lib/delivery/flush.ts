@@ -27,7 +27,7 @@ export class Flush implements Iterator<void> {
 
   /** Appends a frame to a feed's log. It goes out at the end of this turn. */
   append(feed: Feed, frame: Frame): void {
-    feed.log.append(frame);
+    feed.log.append(frame, frame.seq === feed.endedAt);
     // While a pass is under way its feeds must stay as they were when it began, whoever has left meanwhile.
     if (feed.news !== undefined) feed.news.frames.push(frame);
     else if (feed.listeners > 0 || this.#pass !== undefined) this.#announce(feed, frame);

@@ -3,9 +3,19 @@ import type { Events, LeaveReason, Transport } from '../core/events.js';
 import { drawn, shortened } from '../core/jitter.js';
 import type { Lag, Settings } from '../core/options.js';
 import type { FailureReason, Verdict } from '../core/outcome.js';
-import { formatPosition, type Position, type Sequence } from '../core/position.js';
-import { Batch, encodeGap, encodeOpening, encodeRetry, HEARTBEAT } from '../sse/frame.js';
-import { Payload } from '../sse/payload.js';
+import { formatPosition, formatStart, type Position, type Sequence } from '../core/position.js';
+import {
+  Batch,
+  encodeChannels,
+  encodeEnds,
+  encodeGap,
+  encodeOpening,
+  encodeReady,
+  encodeRetry,
+  encodeStartEvent,
+  HEARTBEAT,
+} from '../sse/frame.js';
+import { type Encoded, Payload } from '../sse/payload.js';
 import {
   openStream,
   type Request,
@@ -14,18 +24,26 @@ import {
   type StreamOwner,
   type Written,
 } from '../transport/stream.js';
+import type { BehindReader, CatchUp } from './catch-up.js';
+import type { EndedChannels } from './ended.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
 import { merge } from './log.js';
-import { startOf } from './start.js';
+import { type Beginning, beginningOf, startOf, type Wish } from './start.js';
+import type { Waiter, WaitingNames } from './waiting.js';
 
-/** What listeners have in common: the hub they belong to, as far as it concerns them. */
+/** Hub services that a listener uses. */
 export interface Hall {
   readonly settings: Settings;
   readonly sequence: Sequence;
   readonly groups: Groups;
   readonly flush: Flush;
+  readonly catchUp: CatchUp;
+  readonly ended: EndedChannels;
+  readonly waiting: WaitingNames<Feed>;
   readonly events: Events;
+  /** The channel that has this name now. */
+  feedOf(name: string): Feed | undefined;
   /** A listener's stream is open. */
   joined(listener: Listener): void;
   /** It reads no more; its connection may still have to close. */
@@ -35,21 +53,35 @@ export interface Hall {
 }
 
 /** What a request brings, once it may become a listener. */
-export interface Admission {
+export interface Admission extends Wish {
   readonly request: Request;
   readonly response: Response;
-  /** One or more, all alive. */
-  readonly feeds: readonly Feed[];
-  /** Channels that were asked for and do not exist. */
-  readonly missing: readonly string[];
-  /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
-  readonly cursor: Position | null | undefined;
   /** Who the client is, where it is counted. */
   readonly client: string | undefined;
   /** When its authorization ends, in milliseconds of `Date.now()`, if ever. */
   readonly expires: number | undefined;
   /** The stream is closed when no event was written for so long, in milliseconds. */
   readonly timeout: number | null;
+}
+
+/** A start that is being written: of the events before the stream's position, those that a newcomer gets. */
+interface OngoingStart {
+  /** Where it begins in each channel. */
+  readonly rewound: Map<Feed, number>;
+  /** Up to here it was written. */
+  at: number;
+  /** What the ids of its events say. */
+  readonly id: string;
+}
+
+/** What the client has to be told as soon as its stream takes it. */
+interface Notice {
+  /** Channels of which something is lost. */
+  readonly gaps: Set<Feed>;
+  /** Channels that the stream carries no more, and whose end is in no history. */
+  readonly ends: string[];
+  /** The stream carries other channels. */
+  channels: boolean;
 }
 
 // What a reader that is behind gets at a time: it bounds the bytes that a blocked stream holds for itself alone.
@@ -62,11 +94,11 @@ const heartbeat = new Payload([HEARTBEAT], true);
  * to read on from where it stands; so nothing is lost, doubled or reordered between them.
  *
  * - *live*: it stands where its feeds were last flushed, and takes the batches that all share;
- * - *blocked*: its stream has bytes pending. It keeps its position and holds no queue;
- * - *behind*: it drained, or came back with a cursor, and reads the logs on its own until it is live;
+ * - *behind*: it reads the histories on its own, in its share of each turn, until it is live;
+ * - *blocked*: it is behind, and its stream has bytes pending. It keeps its position and holds no queue;
  * - *left*: it reads no more.
  */
-export class Listener implements Reader, StreamOwner {
+export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner {
   // It is in lower case already (RFC 9562 §4). But V8 keeps it as the twenty pieces of which Node makes it, 0.4 KiB, until
   // something goes through it.
   readonly id: string = uuid().toLowerCase();
@@ -80,6 +112,8 @@ export class Listener implements Reader, StreamOwner {
   readonly #endOfLife: number | undefined;
   #stream!: Stream;
   #group!: Group;
+  // Names of which there is no channel.
+  #waiting: Set<string> | undefined;
 
   // Everything up to here was written to the stream …
   #position: number;
@@ -87,7 +121,11 @@ export class Listener implements Reader, StreamOwner {
   #counted: number;
   // Feeds that it reads from further on than its position. Only while it is behind.
   #skips: Map<Feed, number> | undefined;
+  // What comes before all events behind its position. Only while it is behind.
+  #start: OngoingStart | undefined;
+  #notice: Notice | undefined;
 
+  #behind = false;
   #blocked = false;
   // Frames that are pending.
   #pending = 0;
@@ -96,58 +134,61 @@ export class Listener implements Reader, StreamOwner {
   // Milliseconds, added up tick by tick: a look at the clock for each delivery costs more.
   #sinceWrite = 0;
   #sinceEvent = 0;
-  #waiting = 0;
+  #blockedFor = 0;
 
-  private constructor(hall: Hall, admission: Admission, position: number) {
+  private constructor(hall: Hall, admission: Admission, beginning: Beginning) {
     this.#hall = hall;
     this.client = admission.client;
     this.#timeout = admission.timeout;
     const { lifetime } = hall.settings;
     this.#expires = admission.expires;
     this.#endOfLife = lifetime === null ? undefined : Date.now() + shortened(lifetime);
+    const { position, rewound, skips } = beginning;
     this.#position = position;
+    this.#skips = skips;
+    if (rewound !== undefined) {
+      const id = formatStart(admission.cursor.position, admission.newIds.size > 0);
+      this.#start = { rewound: new Map(rewound), at: 0, id };
+    }
     this.#counted = hall.sequence.head;
   }
 
   /** Opens the stream. The request is answerable, has its turn, and is within every limit. */
   static join(hall: Hall, admission: Admission): Listener {
     const { request, response, feeds, missing, cursor } = admission;
-    const { sequence, settings, events } = hall;
-    const start = startOf(feeds, cursor, sequence);
-    const listener = new Listener(hall, admission, start.position);
-    listener.#skips = start.skips;
+    const { sequence, settings, events, waiting, ended } = hall;
+    const beginning = beginningOf(admission, sequence, ended);
+    const listener = new Listener(hall, admission, beginning);
 
     const channels = feeds.map((feed) => feed.chanId);
-    const { recovered } = start;
-    const position = { epoch: sequence.epoch, seq: start.position };
+    const { gaps } = beginning;
+    const recovered = gaps.length === 0;
+    const position = formatPosition({ epoch: sequence.epoch, seq: beginning.position });
+    const names = missing.slice(0, waiting.room);
     const opening = encodeOpening({
       retry: drawn(settings.retry),
-      start: position,
+      id: listener.#start?.id ?? position,
       listener: listener.id,
       channels,
-      missing,
-      recovered,
+      waiting: names,
+      gaps,
+      missing: missing.slice(names.length),
     });
     const { stream, written } = openStream(request, response, listener, opening);
     listener.#stream = stream;
     // What was written while the head was sent, by code of the user's that hangs on that, was not written to it.
     listener.#counted = sequence.head;
     listener.#group = hall.groups.join(listener, feeds);
+    for (const name of names) listener.#await(name);
     hall.joined(listener);
     if (events.has('join')) {
       const { transport } = stream;
-      events.emit('join', {
-        listener: listener.id,
-        channels,
-        position: formatPosition(position),
-        recovered,
-        transport,
-      });
+      events.emit('join', { listener: listener.id, channels, position, recovered, transport });
     }
-    if (cursor !== undefined && events.has('replay')) {
-      events.emit('replay', { listener: listener.id, channels, frames: listener.#lag, recovered });
+    if (cursor.position !== undefined && events.has('replay')) {
+      events.emit('replay', { listener: listener.id, channels, frames: listener.#lag, recovered, gaps });
     }
-    if (listener.#went(written)) listener.#readOn();
+    if (listener.#went(written)) listener.#advance();
     return listener;
   }
 
@@ -161,37 +202,39 @@ export class Listener implements Reader, StreamOwner {
 
   /** What `push.inspect({ streams: true })` says of it. */
   inspect(): ListenerSnapshot {
-    const { epoch } = this.#hall.sequence;
     return {
       id: this.id,
       since: new Date(this.#since),
       channels: this.channels,
       transport: this.#stream.transport,
-      position: formatPosition({ epoch, seq: this.#position }),
+      position: formatPosition(this.#at),
       lag: this.#lag,
-      state: this.#blocked ? 'behind' : 'live',
+      state: this.#behind ? 'behind' : 'live',
     };
   }
 
   take(batch: Batch): boolean {
-    if (this.#blocked || this.#left || batch.last <= this.#position) return false;
+    if (this.#behind || this.#left || batch.last <= this.#position) return false;
     if (batch.first <= this.#position) {
       // It joined in the middle of this batch.
-      this.#readOn();
+      this.#advance();
       return false;
     }
     if (!this.#write(batch)) return false;
     if (this.#stream.opaque) {
       this.#count();
-      return false;
+    } else {
+      this.#counted = batch.last;
+      if (this.#group.ending) this.#dropEnded();
     }
-    this.#counted = batch.last;
-    if (this.#group.ending) this.#dropEnded();
-    return true;
+    if (this.#ending !== undefined) this.#advance();
+    return !this.#stream.opaque;
   }
 
   standing(feed: Feed): number {
-    return Math.max(this.#position, this.#skips?.get(feed) ?? 0);
+    const from = this.#start?.rewound.get(feed);
+    const begun = from === undefined ? this.#position : Math.max(from, this.#start?.at ?? 0);
+    return Math.max(begun, this.#skips?.get(feed) ?? 0);
   }
 
   overrun(feed: Feed): void {
@@ -200,28 +243,63 @@ export class Listener implements Reader, StreamOwner {
       this.evict('overrun');
       return;
     }
-    const newest = feed.log.newest?.seq ?? feed.log.floor + 1;
-    feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), newest - 1);
-    this.#skips ??= new Map();
-    this.#skips.set(feed, newest - 1);
+    const from = feed.log.before(1);
+    const to = from ?? feed.log.floor;
+    feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), to);
+    this.#skipTo(feed, to);
+    // Not even the newest event is there any more.
+    if (from === undefined) this.gap(new Set([feed]));
   }
 
-  gap(chanIds: ReadonlySet<string>): () => void {
-    const lost = this.channels.filter((chanId) => chanIds.has(chanId));
-    for (const channel of lost) this.#tellOverrun(channel, 'close');
-    this.#leave('overrun');
-    return () => {
-      if (!this.#blocked) this.#stream.write(new Payload([encodeGap(lost)], false));
-      this.close();
-    };
+  gap(feeds: ReadonlySet<Feed>): void {
+    if (this.#left) return;
+    const lost = this.#group.feeds.filter((feed) => feeds.has(feed));
+    if (lost.length === 0) return;
+    const notice = this.#noticed();
+    for (const feed of lost) {
+      notice.gaps.add(feed);
+      this.#skipTo(feed, feed.log.floor);
+    }
+    const { events } = this.#hall;
+    const channels = lost.map(({ chanId }) => chanId);
+    if (events.has('gap')) events.emit('gap', { listener: this.id, channels });
+    this.#fallBehind();
+  }
+
+  reset(): void {
+    // Of what is pending it will not be known in the new epoch what became of it.
+    if (this.#behind) {
+      this.evict('overrun');
+      return;
+    }
+    this.#position = this.#counted = this.#hall.sequence.head;
+    this.gap(new Set(this.#group.feeds));
+  }
+
+  /** A channel that it waited for gets its first event, or has had it. */
+  join(feed: Feed): void {
+    if (this.#left) return;
+    const { groups, settings } = this.#hall;
+    const { maxListenersPerChannel: limit } = settings;
+    const notice = this.#noticed();
+    this.#waiting?.delete(feed.chanId);
+    if (limit !== null && feed.listeners >= limit) notice.ends.push(feed.chanId);
+    else {
+      groups.leave(this, this.#group);
+      this.#group = groups.join(this, [...this.#group.feeds, feed]);
+      notice.channels = true;
+      if (!feed.log.isWhole) notice.gaps.add(feed);
+      this.#skipTo(feed, feed.log.floor);
+      if (this.#behind) feed.lagging(this);
+    }
+    this.#fallBehind();
   }
 
   /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */
   end(reason: LeaveReason, retry?: number): void {
     if (this.#left) return;
-    const farewell = retry === undefined ? undefined : new Payload([encodeRetry(retry)], false);
-    this.#ending ??= { reason, farewell };
-    this.#readOn();
+    this.#ending ??= { reason, farewell: farewellOf(retry) };
+    this.#advance();
   }
 
   /** Closes the stream at once: what is not delivered has failed. */
@@ -235,19 +313,23 @@ export class Listener implements Reader, StreamOwner {
     this.#leave(reason);
   }
 
-  /** Ends the stream of a listener that was dismissed. */
-  close(): void {
+  /** Ends the stream of a listener that was dismissed, with a new time to reconnect after, if given. */
+  close(retry?: number): void {
+    const farewell = farewellOf(retry);
     if (this.#blocked) this.#stream.destroy();
-    else this.#stream.end();
+    else {
+      if (farewell !== undefined) this.#stream.write(farewell);
+      this.#stream.end();
+    }
   }
 
   /** Time has passed: `elapsed` milliseconds since the last tick, to `now` in milliseconds of `Date.now()`. */
   tick(elapsed: number, now: number): void {
     const { heartbeat: pause, stall } = this.#hall.settings;
-    this.#waiting += elapsed;
+    this.#blockedFor += elapsed;
     if (this.#left) {
       // Its last bytes, or the client's side of the close, never come.
-      if (this.#waiting >= stall) this.#stream.destroy();
+      if (this.#blockedFor >= stall) this.#stream.destroy();
       return;
     }
     if (this.#expires !== undefined && now >= this.#expires) {
@@ -256,7 +338,7 @@ export class Listener implements Reader, StreamOwner {
       return;
     }
     if (this.#blocked) {
-      if (this.#waiting >= stall) this.evict('stalled');
+      if (this.#blockedFor >= stall) this.evict('stalled');
       return;
     }
     this.#sinceWrite += elapsed;
@@ -271,16 +353,20 @@ export class Listener implements Reader, StreamOwner {
 
   drained(): void {
     if (this.#left || !this.#blocked) return;
-    this.#unblock();
+    this.#blocked = false;
     this.#delivered(this.#pending);
     this.#pending = 0;
     this.#count();
-    this.#readOn();
+    this.#advance();
   }
 
   closed(reason: 'closed' | 'error'): void {
     this.#leave(reason);
     this.#hall.closed(this);
+  }
+
+  get #at(): Position {
+    return { epoch: this.#hall.sequence.epoch, seq: this.#position };
   }
 
   /** Retained frames that it has yet to be written. */
@@ -290,39 +376,110 @@ export class Listener implements Reader, StreamOwner {
     return frames;
   }
 
-  /** Reads the logs from where it stands until it is live, blocked or gone. */
-  #readOn(): void {
+  /** Reads on: now, if it may, or as soon as it may. */
+  #advance(): void {
     if (this.#blocked || this.#left) return;
-    // Nothing was written since: there is no log to look into.
-    if (this.#position === this.#hall.sequence.head) {
-      this.#goLive();
-      return;
-    }
-    const release = this.#hall.flush.hold();
-    try {
-      this.#readUntilLive();
-    } finally {
-      release();
+    // Nothing was written since: there is no history to look into.
+    const isQuiet = this.#start === undefined && this.#notice === undefined;
+    if (isQuiet && this.#position === this.#hall.sequence.head) this.#goLive();
+    else {
+      this.#becomeBehind();
+      this.#hall.catchUp.start(this);
     }
   }
 
-  #readUntilLive(): void {
-    while (!this.#blocked && !this.#left) {
-      const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
-      const frames = merge(unread, PIECE);
-      if (frames.length === 0) {
-        this.#goLive();
-        return;
-      }
-      if (!this.#write(new Batch(frames, false))) return;
+  /** Reads on by itself from the next turn on: in the midst of an append, or of a pass, it can't. */
+  #fallBehind(): void {
+    this.#becomeBehind();
+    if (!this.#blocked) this.#hall.catchUp.startLater(this);
+  }
+
+  #becomeBehind(): void {
+    if (this.#behind) return;
+    this.#behind = true;
+    for (const feed of this.#group.feeds) feed.lagging(this);
+  }
+
+  readOn(until: number): boolean {
+    const release = this.#hall.flush.hold();
+    try {
+      do {
+        if (!this.#behind || this.#blocked || this.#left) return true;
+        if (this.#notice !== undefined) this.#tell(this.#notice);
+        else if (this.#start !== undefined) this.#writeStart(this.#start);
+        else if (!this.#writeEvents()) this.#goLive();
+      } while (performance.now() < until);
+    } finally {
+      release();
+    }
+    return !this.#behind || this.#blocked || this.#left;
+  }
+
+  /** Writes the next events behind its position. Returns whether there were any. */
+  #writeEvents(): boolean {
+    const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
+    const frames = merge(unread, PIECE);
+    if (frames.length === 0) return false;
+    if (this.#write(new Batch(frames, false))) {
       this.#delivered(frames.length);
       this.#count();
     }
+    return true;
+  }
+
+  /** Writes the next events of a start, and behind the last of them that it is complete. */
+  #writeStart(start: OngoingStart): void {
+    const unread = Array.from(start.rewound, ([feed]) => feed.log.after(this.standing(feed)));
+    const frames = merge(unread, PIECE, this.#position);
+    const parts: Encoded[] = frames.map((frame) => encodeStartEvent(frame, start.id));
+    start.at = frames.at(-1)?.seq ?? start.at;
+    if (unread.every(({ frame }) => frame === undefined || frame.seq > this.#position)) {
+      this.#start = undefined;
+      parts.push(encodeReady(this.#at));
+    }
+    if (this.#send(new Payload(parts, false), frames.length)) this.#delivered(frames.length);
+  }
+
+  /** Tells its client what has changed, and plans how channels start anew. */
+  #tell(notice: Notice): void {
+    this.#notice = undefined;
+    const { feeds } = this.#group;
+    const lost = feeds.filter((feed) => notice.gaps.has(feed));
+    const parts: Encoded[] = [];
+    if (notice.channels) parts.push(encodeChannels(this.channels, [...(this.#waiting ?? [])]));
+    if (lost.length > 0) parts.push(this.#restart(lost));
+    if (notice.ends.length > 0) parts.push(encodeEnds(notice.ends));
+    this.#send(new Payload(parts, false), 0);
+  }
+
+  /** Has channels start anew. Returns what tells that something of them is lost. */
+  #restart(lost: readonly Feed[]): Encoded {
+    const { rewound, skips } = startOf(lost, this.#position, this.#hall.sequence.head);
+    for (const feed of lost) this.#skips?.delete(feed);
+    for (const [feed, from] of skips ?? []) this.#skipTo(feed, from);
+    const names = lost.map(({ chanId }) => chanId);
+    const ongoing = this.#start;
+    if (rewound === undefined && ongoing === undefined) return encodeGap(names, formatPosition(this.#at));
+    // One id can say of one channel that it starts anew. Of several, only that everything does.
+    const isOne = lost.length === 1 && ongoing === undefined;
+    const id = formatStart(isOne ? this.#at : null, false);
+    const before = Array.from(ongoing?.rewound ?? [], ([feed]) => [feed, this.standing(feed)] as const);
+    this.#start = { rewound: new Map([...before, ...(rewound ?? [])]), at: 0, id };
+    return encodeGap(names, isOne ? `${id}@${encodeURIComponent(names[0] as string)}` : id);
   }
 
   #goLive(): void {
     this.#position = this.#counted = this.#hall.sequence.head;
     this.#skips = undefined;
+    if (this.#group.ending) this.#dropEnded();
+    if (this.#notice !== undefined) {
+      this.#fallBehind();
+      return;
+    }
+    if (this.#behind) {
+      this.#behind = false;
+      for (const feed of this.#group.feeds) feed.caughtUp(this);
+    }
     if (this.#ending !== undefined) this.#finish(this.#ending);
   }
 
@@ -330,9 +487,17 @@ export class Listener implements Reader, StreamOwner {
   #write(batch: Batch): boolean {
     const written = this.#stream.write(batch);
     this.#position = batch.last;
+    return this.#wrote(written, batch.size);
+  }
+
+  #send(payload: Payload, frames: number): boolean {
+    return this.#wrote(this.#stream.write(payload), frames);
+  }
+
+  #wrote(written: Written, frames: number): boolean {
     this.#sinceWrite = 0;
     this.#sinceEvent = 0;
-    if (written === 'pending') this.#pending = batch.size;
+    if (written === 'pending') this.#pending = frames;
     return this.#went(written);
   }
 
@@ -360,28 +525,64 @@ export class Listener implements Reader, StreamOwner {
     for (const feed of this.#group.feeds) feed.count(verdict, this, this.#counted, to);
   }
 
+  /** Carries the channels no more whose end was written. The stream ends with the last of them. */
   #dropEnded(): void {
+    // An end can be part of a start.
+    if (this.#start !== undefined || this.#notice !== undefined) return;
     const { groups } = this.#hall;
     const { feeds } = this.#group;
-    const remaining = feeds.filter(({ endedAt }) => endedAt === undefined || endedAt > this.#counted);
-    if (remaining.length === feeds.length) return;
-    if (remaining.length === 0) {
-      this.end('ended');
+    const over = feeds.filter(({ endedAt }) => endedAt !== undefined && endedAt <= this.#position);
+    const isLast = over.length === feeds.length;
+    if (over.length === 0 || (isLast && this.#ending !== undefined)) return;
+    // The end of a channel whose history was lost stands in none.
+    const untold = over.filter(({ log }) => !log.isEnded).map(({ chanId }) => chanId);
+    if (untold.length > 0) this.#noticed().ends.push(...untold);
+    if (isLast) {
+      this.#ending = { reason: 'ended', farewell: undefined };
       return;
     }
     groups.leave(this, this.#group);
-    this.#group = groups.join(this, remaining);
+    this.#group = groups.join(
+      this,
+      feeds.filter((feed) => !over.includes(feed)),
+    );
+    for (const feed of over) {
+      feed.caughtUp(this);
+      this.#awaitNext(feed.chanId);
+    }
+    if (this.#notice !== undefined) this.#fallBehind();
+  }
+
+  /** Waits for the next channel of a name, and joins it at once if it has begun. */
+  #awaitNext(name: string): void {
+    const { waiting } = this.#hall;
+    const next = this.#hall.feedOf(name);
+    if (next !== undefined && (next.log.size > 0 || !next.log.isWhole)) this.join(next);
+    else if (waiting.room > 0) this.#await(name);
+    if (next !== undefined) next.isAwaited = true;
+  }
+
+  #await(name: string): void {
+    this.#waiting ??= new Set();
+    this.#waiting.add(name);
+    this.#hall.waiting.add(name, this);
+  }
+
+  #skipTo(feed: Feed, position: number): void {
+    if (position <= this.standing(feed)) return;
+    this.#skips ??= new Map();
+    this.#skips.set(feed, position);
+  }
+
+  #noticed(): Notice {
+    this.#notice ??= { gaps: new Set(), ends: [], channels: false };
+    return this.#notice;
   }
 
   #block(): void {
     this.#blocked = true;
-    this.#waiting = 0;
-    for (const feed of this.#group.feeds) feed.lagging(this);
-  }
-
-  #unblock(): void {
-    this.#blocked = false;
-    for (const feed of this.#group.feeds) feed.caughtUp(this);
+    this.#blockedFor = 0;
+    this.#becomeBehind();
   }
 
   #finish({ reason, farewell }: { reason: LeaveReason; farewell: Payload | undefined }): void {
@@ -399,8 +600,9 @@ export class Listener implements Reader, StreamOwner {
   #leave(reason: LeaveReason): void {
     if (this.#left) return;
     this.#left = true;
-    this.#waiting = 0;
+    this.#blockedFor = 0;
     for (const feed of this.#group.feeds) feed.caughtUp(this);
+    for (const name of this.#waiting ?? []) this.#hall.waiting.remove(name, this);
     this.#hall.groups.leave(this, this.#group);
     this.#countAll(failureOf(reason), Infinity);
     this.#hall.left(this);
@@ -424,8 +626,12 @@ export interface ListenerSnapshot {
   readonly position: string;
   /** Retained frames that it has yet to be written. */
   readonly lag: number;
-  /** `behind` while its stream is blocked. */
+  /** `behind` while its stream is blocked, or it reads what it missed. */
   readonly state: 'live' | 'behind';
+}
+
+function farewellOf(retry: number | undefined): Payload | undefined {
+  return retry === undefined ? undefined : new Payload([encodeRetry(retry)], false);
 }
 
 function failureOf(reason: LeaveReason): FailureReason {

@@ -4,15 +4,18 @@ import type { Frame } from '../sse/frame.js';
 /** The frames that a channel retains, oldest first. */
 export class Log {
   readonly limits: ChannelSettings['log'];
+  readonly #begun: number;
   #frames: (Frame | undefined)[] = [];
   #oldest = 0;
   #bytes = 0;
   #floor: number;
+  // The newest frame is the end of the channel. No bound counts it: it must not push out the last event.
+  #ended = false;
 
-  /** @param floor the `seq` that the hub's sequence stood at when the channel was made */
-  constructor(limits: ChannelSettings['log'], floor: number) {
+  /** @param begun the `seq` that the hub's sequence stood at when the channel was made */
+  constructor(limits: ChannelSettings['log'], begun: number) {
     this.limits = limits;
-    this.#floor = floor;
+    this.#begun = this.#floor = begun;
   }
 
   /**
@@ -21,6 +24,16 @@ export class Log {
    */
   get floor(): number {
     return this.#floor;
+  }
+
+  /** Whether it retains everything that was written since the channel was made. */
+  get isWhole(): boolean {
+    return this.#floor === this.#begun;
+  }
+
+  /** Whether its newest frame is the end of the channel. */
+  get isEnded(): boolean {
+    return this.#ended && this.size > 0;
   }
 
   /** Frames retained. */
@@ -41,9 +54,11 @@ export class Log {
     return this.#frames.at(-1);
   }
 
-  append(frame: Frame): void {
+  /** @param isEnd whether the frame is the end of the channel */
+  append(frame: Frame, isEnd = false): void {
     this.#frames.push(frame);
-    this.#bytes += frame.bytes.length;
+    this.#ended = isEnd;
+    if (!isEnd) this.#bytes += frame.bytes.length;
   }
 
   /**
@@ -52,8 +67,8 @@ export class Log {
    */
   isOver(now?: number): boolean {
     const { frames, bytes, age } = this.limits;
-    const { size } = this;
-    if (size > 1 && (size > frames || this.#bytes > bytes)) return true;
+    const events = this.#ended ? this.size - 1 : this.size;
+    if (events > 1 && (events > frames || this.#bytes > bytes)) return true;
     return now !== undefined && age !== null && this.oldest !== undefined && now - this.oldest.at > age;
   }
 
@@ -61,7 +76,7 @@ export class Log {
   shift(): void {
     const { oldest } = this;
     if (oldest === undefined) return;
-    this.#bytes -= oldest.bytes.length;
+    if (!this.#ended || this.size > 1) this.#bytes -= oldest.bytes.length;
     this.#floor = oldest.seq;
     this.#frames[this.#oldest] = undefined;
     this.#oldest += 1;
@@ -102,8 +117,9 @@ export class Log {
     return this.#frames.length - this.#indexAfter(seq);
   }
 
-  /** The position from which `frames` of the newest frames are read. */
-  before(frames: number): number | undefined {
+  /** The position from which `events` of the newest events are read, and the end of the channel behind them. */
+  before(events: number): number | undefined {
+    const frames = this.#ended ? events + 1 : events;
     const first = this.#frames[Math.max(this.#oldest, this.#frames.length - frames)];
     return frames === 0 || first === undefined ? undefined : first.seq - 1;
   }
@@ -148,26 +164,48 @@ export class Cursor {
   }
 }
 
-/** The frames of several logs in one order, up to `limit` bytes together; one frame at least, if there is one. */
-export function merge(cursors: readonly Cursor[], limit = Infinity): Frame[] {
+/**
+ * The frames of several logs in one order, up to `limit` bytes together (one frame at least, if there is one), and none
+ * that stands after `last`. Each frame costs O(log n) for n logs.
+ */
+export function merge(cursors: readonly Cursor[], limit = Infinity, last = Infinity): Frame[] {
+  // A binary heap: the cursor whose next frame is the earliest stands first.
+  const heap = cursors.filter((cursor) => cursor.frame !== undefined);
+  for (let index = (heap.length >>> 1) - 1; index >= 0; index -= 1) sink(heap, index);
   const merged: Frame[] = [];
   let bytes = 0;
-  while (true) {
-    const cursor = earliest(cursors);
-    const frame = cursor?.frame;
-    if (frame === undefined) return merged;
+  for (let first = heap[0]; first !== undefined; first = heap[0]) {
+    const frame = first.frame as Frame;
     bytes += frame.bytes.length;
-    if (merged.length > 0 && bytes > limit) return merged;
+    if (frame.seq > last || (merged.length > 0 && bytes > limit)) return merged;
     merged.push(frame);
-    cursor?.advance();
+    first.advance();
+    if (first.frame === undefined) {
+      const moved = heap.pop() as Cursor;
+      if (heap.length > 0) heap[0] = moved;
+    }
+    sink(heap, 0);
   }
+  return merged;
 }
 
-function earliest(cursors: readonly Cursor[]): Cursor | undefined {
-  let first: Cursor | undefined;
-  for (const cursor of cursors) {
-    const { frame } = cursor;
-    if (frame !== undefined && (first?.frame === undefined || frame.seq < first.frame.seq)) first = cursor;
+/** Restores the heap below a cursor that may have become later than those below it. */
+function sink(heap: Cursor[], from: number): void {
+  const moved = heap[from];
+  if (moved === undefined) return;
+  const seq = seqOf(moved);
+  let index = from;
+  for (let child = 2 * index + 1; child < heap.length; child = 2 * index + 1) {
+    if (child + 1 < heap.length && seqOf(heap[child + 1] as Cursor) < seqOf(heap[child] as Cursor))
+      child += 1;
+    const earlier = heap[child] as Cursor;
+    if (seqOf(earlier) >= seq) break;
+    heap[index] = earlier;
+    index = child;
   }
-  return first;
+  heap[index] = moved;
+}
+
+function seqOf(cursor: Cursor): number {
+  return (cursor.frame as Frame).seq;
 }

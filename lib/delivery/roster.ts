@@ -1,13 +1,17 @@
 import type { Events } from '../core/events.js';
 import type { Settings } from '../core/options.js';
 import type { Sequence } from '../core/position.js';
-import { Groups } from './feed.js';
+import { CatchUp } from './catch-up.js';
+import type { EndedChannels } from './ended.js';
+import { type Feed, Groups } from './feed.js';
 import type { Flush } from './flush.js';
 import type { Hall, Listener } from './listener.js';
+import type { WaitingNames } from './waiting.js';
 
 /** Who is here: the listeners of a hub, and the streams of those who left that still have to close. */
 export class Roster implements Hall {
   readonly groups = new Groups();
+  readonly catchUp = new CatchUp();
   readonly #listeners = new Set<Listener>();
   readonly #departing = new Set<Listener>();
   readonly #clients = new Map<string, number>();
@@ -18,6 +22,9 @@ export class Roster implements Hall {
     readonly sequence: Sequence,
     readonly flush: Flush,
     readonly events: Events,
+    readonly ended: EndedChannels,
+    readonly waiting: WaitingNames<Feed>,
+    readonly feedOf: (name: string) => Feed | undefined,
     readonly onJoin: () => void,
   ) {}
 

@@ -1,23 +1,51 @@
-import type { Channel } from '../channels/channel.js';
 import { type Channels, isChannelName } from '../channels/channels.js';
 import type { Relay } from '../cluster/relay.js';
 import { InvalidClientError } from '../core/errors.js';
 import type { RefusalCode } from '../core/events.js';
+import { drawn } from '../core/jitter.js';
+import type { Feed } from '../delivery/feed.js';
 import { Listener } from '../delivery/listener.js';
 import type { Roster } from '../delivery/roster.js';
-import { answerHead, isAnswerable, type Request, type Response, turnOf } from '../transport/stream.js';
+import { beginningOf, knownSeq, type Wish } from '../delivery/start.js';
+import { encodeGone, encodeRetry } from '../sse/frame.js';
+import {
+  answerEmpty,
+  answerHead,
+  answerStream,
+  isAnswerable,
+  type Request,
+  type Response,
+  turnOf,
+} from '../transport/stream.js';
 import { authorization } from './authorization.js';
 import { locate } from './locate.js';
-import { after, attempt, type Eventually, later, type Next, Refusal, send } from './reply.js';
+import {
+  after,
+  attempt,
+  type Eventually,
+  later,
+  type Next,
+  Refusal,
+  send,
+  TemporaryRefusal,
+} from './reply.js';
 import { acceptsEventStream, ELSEWHERE, MALFORMED, type Target, targetOf } from './target.js';
+
+/** No stream can be opened now. */
+export interface Closure {
+  /** The range of times after which clients that return try again, in milliseconds; `undefined` where they are to stop. */
+  readonly retry: readonly [min: number, max: number] | undefined;
+  /** Whether other nodes are there for them. */
+  readonly isElsewhere: boolean;
+}
 
 /** What a hub tells its registration. */
 export interface Door {
   readonly channels: Channels;
   readonly roster: Roster;
   readonly relay: Relay;
-  /** Whether streams may be opened now. */
-  isOpen(): boolean;
+  /** Why no stream can be opened now; `undefined` where one can. */
+  closure(): Closure | undefined;
   /** The timeout of a new stream, in milliseconds. */
   timeout(): number | null;
 }
@@ -47,7 +75,7 @@ export class Registration {
       return;
     }
     const refuse = (refusal: Refusal<RefusalCode> | undefined) => {
-      if (refusal !== undefined) this.#refuse(request, response, refusal, channelIdsOf(target));
+      if (refusal !== undefined) this.#refuse(request, response, refusal, target);
     };
     const work = () => this.#register(request, response, target);
     const { events } = this.#door.roster;
@@ -57,12 +85,13 @@ export class Registration {
   #register(request: Request, response: Response, target: ReturnType<typeof targetOf>): Verdict {
     const { settings } = this.#door.roster;
     if (target === ELSEWHERE) return new Refusal(404, 'NOT_FOUND', 'There is nothing here.');
-    if (!this.#door.isOpen()) return unavailable();
+    const closure = this.#door.closure();
+    if (closure !== undefined) return closed(closure);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return new Refusal(405, 'METHOD_NOT_ALLOWED', 'Subscribe by GET.', { Allow: 'GET, HEAD' });
     }
     if (target === MALFORMED) return new Refusal(400, 'MALFORMED', 'The percent-encoding is malformed.');
-    const refusal = misnamed(target.channelIds, settings.channelsPerStream);
+    const refusal = misnamed(target, settings.channelsPerStream);
     if (refusal !== undefined) return refusal;
     if (!acceptsEventStream(target.accept)) {
       return new Refusal(406, 'NOT_ACCEPTABLE', 'A channel can be had as text/event-stream.');
@@ -89,9 +118,10 @@ export class Registration {
 
   #locate(request: Request, response: Response, target: Target, expires: number | undefined): Verdict {
     // The hub may have been closed meanwhile.
-    if (!this.#door.isOpen()) return unavailable();
-    return after(locate(this.#door, target.channelIds, target.cursor), (isHere) => {
-      if (!isHere) return unavailable();
+    const closure = this.#door.closure();
+    if (closure !== undefined) return closed(closure);
+    return after(locate(this.#door, target.channelIds, target.cursor.position), (isHere) => {
+      if (!isHere) return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
       // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
       if (!isAnswerable(request, response)) return undefined;
       return this.#admit(request, response, target, expires);
@@ -105,26 +135,68 @@ export class Registration {
     target: Target,
     expires: number | undefined,
   ): Refusal<RefusalCode> | undefined {
-    const { channels, roster, isOpen, timeout } = this.#door;
-    if (!isOpen()) return unavailable();
+    const { roster, timeout } = this.#door;
+    const closure = this.#door.closure();
+    if (closure !== undefined) return closed(closure);
 
-    const { channelIds, cursor } = target;
-    const found = channelIds.map((id) => channels.peek(id)).filter((channel) => channel !== undefined);
-    if (found.length === 0) return new Refusal(404, 'UNKNOWN_CHANNEL', 'There is no such channel.');
+    const { cursor, newIds } = target;
+    const { feeds, missing } = this.#find(target);
+    if (feeds.length === 0) return this.#answerEnded(request, response, { feeds, missing, newIds, cursor });
     const client = this.#clientOf(request);
-    const limit = this.#limit(found, client);
+    const limit = this.#limit(feeds, client);
     if (limit !== undefined) return limit;
 
     if (request.method === 'HEAD') {
       answerHead(response);
       return undefined;
     }
-    const feeds = found.map((channel) => channel.feed);
-    const missing = channelIds.filter((id) => channels.peek(id) === undefined);
-    const admission = { request, response, feeds, missing, cursor, client, expires, timeout: timeout() };
+    const admission = {
+      request,
+      response,
+      feeds,
+      missing,
+      newIds,
+      cursor,
+      client,
+      expires,
+      timeout: timeout(),
+    };
     const listener = Listener.join(roster, admission);
     // Code of the user's that hangs on the head may have closed the door.
-    if (!isOpen()) listener.evict('deactivated');
+    if (this.#door.closure() !== undefined) listener.evict('deactivated');
+    return undefined;
+  }
+
+  /** The channels of a request, alive or lingering. One whose end its client has heard is missing, as one that never was. */
+  #find({ channelIds, newIds, cursor }: Target): Pick<Wish, 'feeds' | 'missing'> {
+    const { channels, roster } = this.#door;
+    const seq = knownSeq(cursor, roster.sequence);
+    const now = performance.now();
+    const feeds: Feed[] = [];
+    const missing: string[] = [];
+    for (const id of channelIds) {
+      const feed = channels.peek(id)?.feed ?? roster.ended.find(id, now);
+      const isCarried = seq !== undefined && !newIds.has(id) && id !== cursor.restarts;
+      const isRead = isCarried && feed?.endedAt !== undefined && feed.endedAt <= seq;
+      if (feed === undefined || isRead) missing.push(id);
+      else feeds.push(feed);
+    }
+    return { feeds, missing };
+  }
+
+  /** Answers a request whose names have no channel that could be carried. */
+  #answerEnded(request: Request, response: Response, wish: Wish): Refusal<RefusalCode> | undefined {
+    const { ended, sequence, settings } = this.#door.roster;
+    const { cursor, missing } = wish;
+    const { gaps } = beginningOf(wish, sequence, ended);
+    if (gaps.length > 0 && !cursor.isGone) {
+      this.#tell(200, 'GONE', missing);
+      answerStream(request, response, {}, encodeGone(drawn(settings.retry), gaps));
+    } else if (cursor.position !== undefined && !cursor.isGone && missing.some((name) => ended.has(name))) {
+      // It has heard the end of its channels. At 204 an EventSource stops (WHATWG HTML §9.2.3).
+      this.#tell(204, 'ENDED', missing);
+      answerEmpty(response);
+    } else return new Refusal(404, 'UNKNOWN_CHANNEL', 'There is no such channel.');
     return undefined;
   }
 
@@ -136,12 +208,12 @@ export class Registration {
     return name;
   }
 
-  #limit(found: readonly Channel[], client: string | undefined): Refusal<RefusalCode> | undefined {
+  #limit(feeds: readonly Feed[], client: string | undefined): Refusal<RefusalCode> | undefined {
     const { roster } = this.#door;
     const { maxListeners, maxListenersPerChannel, maxListenersPerClient } = roster.settings;
     const reaches = (count: number, limit: number | null) => limit !== null && count >= limit;
     if (reaches(roster.size, maxListeners)) return crowded(503, 'TOO_MANY_LISTENERS');
-    if (found.some((channel) => reaches(channel.listeners, maxListenersPerChannel))) {
+    if (feeds.some((feed) => reaches(feed.listeners, maxListenersPerChannel))) {
       return crowded(503, 'TOO_MANY_LISTENERS_OF_CHANNEL');
     }
     if (client !== undefined && reaches(roster.ofClient(client), maxListenersPerClient)) {
@@ -154,31 +226,50 @@ export class Registration {
     request: Request,
     response: Response,
     refusal: Refusal<RefusalCode>,
-    channels: readonly string[],
+    target: ReturnType<typeof targetOf>,
   ): void {
+    const isReturn = typeof target !== 'symbol' && target.isReturn;
+    const channels = typeof target === 'symbol' ? [] : target.channelIds;
     const { status, code } = refusal;
+    if (!(refusal instanceof TemporaryRefusal && isReturn)) {
+      this.#tell(status, code, channels);
+      send(request, response, refusal);
+      return;
+    }
+    // An EventSource stops for good at 429 and 503. After a stream that ends it comes back.
+    this.#tell(200, code, channels);
+    if (!isAnswerable(request, response)) return;
+    const headers = refusal.isElsewhere && request.httpVersionMajor === 1 ? { Connection: 'close' } : {};
+    answerStream(request, response, headers, encodeRetry(refusal.retry).toString());
+  }
+
+  #tell(status: number, code: RefusalCode, channels: readonly string[]): void {
     this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
     const { events } = this.#door.roster;
     if (events.has('refuse')) events.emit('refuse', { status, code, channels });
-    send(request, response, refusal);
   }
 }
 
-function misnamed(channelIds: readonly string[], limit: number): Refusal<RefusalCode> | undefined {
+function misnamed({ channelIds, lacksCursor }: Target, limit: number): Refusal<RefusalCode> | undefined {
   if (channelIds.length === 0) return new Refusal(400, 'NO_CHANNEL', 'Name a channel: /ID, or ?chan_id=ID.');
   if (!channelIds.every(isChannelName)) {
     return new Refusal(400, 'INVALID_CHANNEL_NAME', 'A chan_id has 1 to 256 units, none of them a control.');
   }
-  if (channelIds.length <= limit) return undefined;
-  return new Refusal(400, 'TOO_MANY_CHANNELS', `A stream carries ${limit} channels at most: open several.`);
+  if (channelIds.length > limit) {
+    return new Refusal(400, 'TOO_MANY_CHANNELS', `A stream carries ${limit} channels at most: open several.`);
+  }
+  if (!lacksCursor) return undefined;
+  return new Refusal(
+    400,
+    'NO_CURSOR',
+    'new_chan_id needs a cursor in last_event_id: without one, use chan_id.',
+  );
 }
 
-function channelIdsOf(target: ReturnType<typeof targetOf>): readonly string[] {
-  return typeof target === 'symbol' ? [] : target.channelIds;
-}
-
-function unavailable(): Refusal<RefusalCode> {
-  return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
+function closed({ retry, isElsewhere }: Closure): Refusal<RefusalCode> {
+  const refusal = later(503, 'UNAVAILABLE', 'No stream can be opened now.', retry, isElsewhere);
+  if (retry !== undefined) return refusal;
+  return new Refusal(refusal.status, refusal.code, refusal.message, refusal.headers);
 }
 
 function crowded(status: number, code: RefusalCode): Refusal<RefusalCode> {

@@ -9,8 +9,8 @@ export type Next = (error?: unknown) => void;
 /** Answers requests: `app.use('/admin', handler)`, or `http.createServer(handler)`. */
 export type Handler = (request: Request, response: Response, next?: Next) => void;
 
-// Spread, so that the clients that were refused together do not come back together. Seconds (RFC 9110 §10.2.3).
-const RETRY_AFTER = [2, 10] as const;
+// Spread, so that the clients that were refused together do not come back together.
+const RETRY_AFTER_MS = [2000, 10_000] as const;
 
 // What an error of ours comes to, where a request and not the program is to blame for it.
 const STATUS_OF: Readonly<Record<string, number>> = {
@@ -43,9 +43,30 @@ export class Refusal<Code extends string = string> extends Reply {
   }
 }
 
-/** A refusal for the time being, that says when to come back. */
-export function later<Code extends string>(status: number, code: Code, message: string): Refusal<Code> {
-  return new Refusal(status, code, message, { 'Retry-After': String(drawn(RETRY_AFTER)) });
+/** A refusal for the time being. */
+export class TemporaryRefusal<Code extends string = string> extends Refusal<Code> {
+  constructor(
+    status: number,
+    code: Code,
+    message: string,
+    /** When to come back, in milliseconds. */
+    readonly retry: number,
+    /** Whether to come back by another connection, which may lead to another node. */
+    readonly isElsewhere: boolean,
+  ) {
+    super(status, code, message, { 'Retry-After': String(Math.ceil(retry / 1000)) });
+  }
+}
+
+/** A refusal for the time being, that says when to come back: after a time drawn from `range`, in milliseconds. */
+export function later<Code extends string>(
+  status: number,
+  code: Code,
+  message: string,
+  range: readonly [min: number, max: number] = RETRY_AFTER_MS,
+  isElsewhere = false,
+): TemporaryRefusal<Code> {
+  return new TemporaryRefusal(status, code, message, drawn(range), isElsewhere);
 }
 
 /** What an error of ours refuses a request by. */

@@ -1,12 +1,18 @@
-import { type Position, parsePosition } from '../core/position.js';
+import { type ClientCursor, parseCursor } from '../core/position.js';
 import type { Request } from '../transport/stream.js';
 
 /** What a request asks for. */
 export interface Target {
-  /** Those of the path and of the query, each once, decoded but not yet checked. */
+  /** The names of the path and of the query, each once, decoded but not yet checked. */
   readonly channelIds: readonly string[];
-  /** Where the client stands: `undefined` for a newcomer, `null` for one whose cursor can't be read. */
-  readonly cursor: Position | null | undefined;
+  /** Those of them that are new beside the cursor: they start as for a newcomer. */
+  readonly newIds: ReadonlySet<string>;
+  /** Where the client stands. */
+  readonly cursor: ClientCursor;
+  /** Whether the same URL was open before: an EventSource, or a library that does as one, has come back by itself. */
+  readonly isReturn: boolean;
+  /** `new_chan_id` without a cursor in the query: a newcomer needs none. */
+  readonly lacksCursor: boolean;
   /** Its header `Accept`. */
   readonly accept: string | undefined;
 }
@@ -15,6 +21,10 @@ export interface Target {
 export const ELSEWHERE = Symbol('elsewhere');
 /** A percent-encoding that is none. */
 export const MALFORMED = Symbol('malformed');
+
+const NONE: ReadonlySet<string> = new Set();
+// A cursor whose percent-encoding is malformed: it is there, and says nothing.
+const UNREADABLE = '?';
 
 /** Where a request goes, relative to where the handler is mounted. What is malformed is `undefined`. */
 export interface Address {
@@ -41,13 +51,34 @@ export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof M
   const { segments, parameters } = addressOf(request);
   if (segments.length > 1) return ELSEWHERE;
 
-  const ids = new Set(segments);
-  for (const [name, value] of parameters) if (name === 'chan_id') ids.add(value);
-  if (ids.has(undefined)) return MALFORMED;
-  // A browser that reconnects sets the header; the query is still that of its first request.
+  const carried = new Set(segments);
+  const added = new Set<string | undefined>();
+  let inQuery = '';
+  let own = '';
+  for (const [name, value] of parameters) {
+    if (name === 'chan_id') carried.add(value);
+    else if (name === 'new_chan_id') added.add(value);
+    else if (name === 'last_event_id') own ||= value ?? UNREADABLE;
+    // event-source-polyfill and Mercure's clients put into the query what a browser puts into the header.
+    else if (name === 'lastEventId' || name === 'Last-Event-ID') inQuery ||= value ?? UNREADABLE;
+  }
+  for (const id of carried) added.delete(id);
+  const channelIds = [...carried, ...added];
+  if (channelIds.includes(undefined)) return MALFORMED;
+
   const { accept, 'last-event-id': header } = request.headers;
-  const inQuery = parameters.find(([name]) => name === 'last_event_id') ?? ['', ''];
-  return { channelIds: [...ids] as string[], cursor: cursorOf((header as string) || inQuery[1]), accept };
+  const returned = (header as string) || inQuery;
+  const cursor = parseCursor(returned);
+  // A client that lost its very first start comes back as if the URL had never been open.
+  const isFirst = cursor.position === undefined;
+  return {
+    channelIds: channelIds as string[],
+    newIds: isFirst || cursor.isFirst ? (added as Set<string>) : NONE,
+    cursor: isFirst ? parseCursor(own) : cursor,
+    isReturn: returned !== '',
+    lacksCursor: added.size > 0 && inQuery === '' && own === '',
+    accept,
+  };
 }
 
 /** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
@@ -62,11 +93,6 @@ export function acceptsEventStream(accept: string | undefined): boolean {
   }
   const quality = qualities.get('text/event-stream') ?? qualities.get('text/*') ?? qualities.get('*/*') ?? 0;
   return quality > 0;
-}
-
-function cursorOf(text: string | undefined): Target['cursor'] {
-  if (text === '') return undefined;
-  return text === undefined ? null : (parsePosition(text) ?? null);
 }
 
 /** A parameter of a query; what is malformed is `undefined`. */

@@ -1,6 +1,6 @@
 import { thisTurn } from '../core/clock.js';
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from '../core/errors.js';
-import { formatPosition, type Position } from '../core/position.js';
+import { formatPosition, GONE, type Position } from '../core/position.js';
 import { type Encoded, encode, Payload } from './payload.js';
 
 // The grammar of an event stream: WHATWG HTML §9.2.5 (parsing) and §9.2.6 (interpreting). A field is written
@@ -93,39 +93,71 @@ export function bodyOf({ bytes }: Frame): string {
   return text.slice(text.indexOf('\n') + 1);
 }
 
-/** The last event of a channel. It has no id: a client's cursor stays at what the channel said last. */
-export function encodeEnd(chanId: string, seq: number): Frame {
-  return frameOf(endEvent(chanId), seq, 0);
+/** The last event of a channel. Its id is the position of the end, so that a client that returns with it has read all. */
+export function encodeEnd(chanId: string, position: Position, label: string): Frame {
+  return frameOf(idOf(position, label) + endEvent(chanId), position.seq, 0);
 }
 
 /**
- * The last event of a stream that can't be told all: something of these channels is lost to it. Its id is a position of
- * no epoch, so that the client comes back to `recovered: false` wherever its cursor stood.
+ * An event of a start: its id keeps the cursor that the client came with, until the start is complete.
+ * @param id what `formatStart` gives, in place of the position
  */
-export function encodeGap(channels: readonly string[]): Encoded {
-  const id = formatPosition({ epoch: 'gap', seq: 0 });
-  return encode(`id: ${id}\nevent: comet:gap\ndata: ${json({ channels })}\n\n`);
+export function encodeStartEvent({ bytes }: Frame, id: string): Encoded {
+  const text = bytes.toString();
+  return encode(`id: ${id}${text.slice(text.indexOf('@'))}`);
 }
 
-/**
- * The first text of a stream: how long to wait before a reconnect, where the stream starts, what it carries, and which of
- * the channels that were asked for do not exist. All of it is ASCII, so that it need not become a buffer of its own.
- */
-export function encodeOpening(opening: {
-  retry: number;
-  start: Position;
+/** The starts are complete: from here on ids are positions. */
+export function encodeReady(position: Position): Encoded {
+  return encode(`id: ${formatPosition(position)}\nevent: comet:ready\ndata: {}\n\n`);
+}
+
+/** Something of these channels is lost to an open stream; they start anew. */
+export function encodeGap(channels: readonly string[], id: string): Encoded {
+  return encode(`id: ${id}\nevent: comet:gap\ndata: {"channels":${list(channels)}}\n\n`);
+}
+
+/** What an open stream carries now, and the names that it waits for. */
+export function encodeChannels(channels: readonly string[], waiting: readonly string[]): Encoded {
+  const data = `{"channels":${list(channels)},"waiting":${list(waiting)}}`;
+  return encode(`event: comet:channels\ndata: ${data}\n\n`);
+}
+
+/** Channels that the stream does not carry and does not wait for. They have no id: the cursor stays. */
+export function encodeEnds(chanIds: readonly string[]): Encoded {
+  return encode(chanIds.map(endEvent).join(''));
+}
+
+/** What `comet:open` tells, and what goes with it. */
+export interface Opening {
+  /** Milliseconds to wait before a reconnect. */
+  readonly retry: number;
+  /** The id: a position, or what `formatStart` gives. */
+  readonly id: string;
   /** A UUID. */
-  listener: string;
-  channels: readonly string[];
-  missing: readonly string[];
-  recovered: boolean;
-}): string {
-  const { retry, start, listener, channels, missing, recovered } = opening;
+  readonly listener: string;
+  /** The channels that the stream carries. */
+  readonly channels: readonly string[];
+  /** Names of which no channel exists: the stream carries it once there is one. */
+  readonly waiting: readonly string[];
+  /** Channels that were carried before and of which something may be lost. */
+  readonly gaps: readonly string[];
+  /** Names of which no channel exists, and that can't wait. */
+  readonly missing: readonly string[];
+}
+
+/** The first text of a stream. All of it is ASCII, so that it need not become a buffer of its own. */
+export function encodeOpening({ retry, id, listener, channels, waiting, gaps, missing }: Opening): string {
   // Written out: JSON.stringify takes longer than all the rest of it.
-  const ids = channels.map(quoted).join();
-  const data = `{"listener":"${listener}","channels":[${ids}],"recovered":${recovered}}`;
-  const open = `id: ${formatPosition(start)}\nevent: comet:open\ndata: ${data}\n\n`;
-  return `:ok\nretry: ${retry}\n${open}${missing.map(endEvent).join('')}`;
+  const names = `"channels":${list(channels)},"waiting":${list(waiting)}`;
+  const data = `{"protocol":1,"listener":"${listener}",${names},${gapsOf(gaps)}}`;
+  return `:ok\nretry: ${retry}\nid: ${id}\nevent: comet:open\ndata: ${data}\n\n${missing.map(endEvent).join('')}`;
+}
+
+/** The whole answer to a client that returns to channels of which none exists any more, while it may have missed something. */
+export function encodeGone(retry: number, gaps: readonly string[]): string {
+  const data = `{"protocol":1,"listener":null,"channels":[],"waiting":[],${gapsOf(gaps)}}`;
+  return `:ok\nretry: ${retry}\nid: ${GONE}\nevent: comet:open\ndata: ${data}\n\n${gaps.map(endEvent).join('')}`;
 }
 
 /** A new time to wait before a reconnect. A field takes effect with its line: no blank line, so no event. */
@@ -155,6 +187,15 @@ export function checkEventName(event: unknown): void {
 
 function endEvent(chanId: string): string {
   return `event: comet:end\ndata: ${json({ channel: chanId })}\n\n`;
+}
+
+function gapsOf(gaps: readonly string[]): string {
+  return `"recovered":${gaps.length === 0},"gaps":${list(gaps)}`;
+}
+
+/** An array of strings in JSON. */
+function list(texts: readonly string[]): string {
+  return `[${texts.map(quoted).join()}]`;
 }
 
 function quoted(text: string): string {

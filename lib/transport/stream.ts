@@ -74,6 +74,25 @@ export function answer(
   response.end(request.method === 'HEAD' ? '' : body);
 }
 
+/** Answers with a whole event stream, that ends behind this text; or with its head alone where the method is HEAD. */
+export function answerStream(
+  request: Request,
+  response: Response,
+  headers: Readonly<Record<string, string>>,
+  text: string,
+): void {
+  response.statusCode = 200;
+  setHead(response);
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  response.end(request.method === 'HEAD' ? '' : text);
+}
+
+/** Answers that there is nothing more. */
+export function answerEmpty(response: Response): void {
+  response.statusCode = 204;
+  response.end();
+}
+
 /** Answers a HEAD with the head of the stream that a GET would get. */
 export function answerHead(response: Response): void {
   response.statusCode = 200;

@@ -163,7 +163,14 @@ export class EventClient {
   }
 
   /** What the open event said. */
-  get opening(): { listener: string; channels: string[]; recovered: boolean } {
+  get opening(): {
+    protocol: number;
+    listener: string;
+    channels: string[];
+    waiting: string[];
+    recovered: boolean;
+    gaps: string[];
+  } {
     return JSON.parse(this.events[0]?.data ?? '');
   }
 

@@ -1,0 +1,58 @@
+/** A listener that waits for channels, as this registry sees it. */
+export interface Waiter<Found> {
+  /** The channel of a name that it waits for is about to get its first event. */
+  join(found: Found): void;
+}
+
+/**
+ * Names of which no channel exists, and the listeners that wait for one. A stranger can name what he likes, so their
+ * number is bounded.
+ */
+export class WaitingNames<Found> {
+  readonly #limit: number;
+  readonly #waiters = new Map<string, Set<Waiter<Found>>>();
+  #size = 0;
+
+  /** @param limit names, each counted once for each listener that waits for it */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** How many more names can wait. */
+  get room(): number {
+    return this.#limit - this.#size;
+  }
+
+  /** Names that wait, each counted once for each listener that waits for it. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether a listener waits for this name. */
+  has(name: string): boolean {
+    return this.#waiters.has(name);
+  }
+
+  add(name: string, waiter: Waiter<Found>): void {
+    const waiters = this.#waiters.get(name) ?? new Set();
+    this.#waiters.set(name, waiters);
+    this.#size += waiters.has(waiter) ? 0 : 1;
+    waiters.add(waiter);
+  }
+
+  remove(name: string, waiter: Waiter<Found>): void {
+    const waiters = this.#waiters.get(name);
+    if (!waiters?.delete(waiter)) return;
+    this.#size -= 1;
+    if (waiters.size === 0) this.#waiters.delete(name);
+  }
+
+  /** Has every listener that waits for this name join what was found. None waits for it any more. */
+  resolve(name: string, found: Found): void {
+    const waiters = this.#waiters.get(name);
+    if (waiters === undefined) return;
+    this.#waiters.delete(name);
+    this.#size -= waiters.size;
+    for (const waiter of waiters) waiter.join(found);
+  }
+}
