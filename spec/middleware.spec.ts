@@ -394,7 +394,7 @@ describe('HTTP/1.0', () => {
     expect(status).to.equal(200);
     expect(headers).to.not.have.any.keys('transfer-encoding', 'content-length');
     expect(rest).to.match(/^:ok\nretry: \d+\nid: .+\nevent: comet:open\ndata: .+\n\nid: .+\ndata: one\n\n/);
-    expect(rest).to.match(/\ndata: two\n\nevent: comet:end\ndata: {"channel":"news"}\n\n$/);
+    expect(rest).to.match(/\ndata: two\n\nid: .+\nevent: comet:end\ndata: {"channel":"news"}\n\n$/);
   });
 });
 

@@ -141,7 +141,9 @@ describe('What Channels of Ocsigen obliges to', () => {
     await client.ended();
     expect(client.messages).to.deep.equal(['the last', 'still here']);
     expect(client.events.at(-1)?.data).to.equal('{"channel":"chat"}');
-    // A client that comes back stops hoping.
+    // A client that comes back stops hoping; for others there is no such channel once it lingers no more.
+    await supertest(server.url).get('/news').set('Last-Event-ID', client.lastEventId).expect(204);
+    push.channels.create({ name: 'news' }).end({ linger: 0 });
     await supertest(server.url).get('/news').expect(404);
   });
 

@@ -191,6 +191,8 @@ describe('The options of comet()', () => {
       timeout: null,
       lifetime: null,
       channelsPerStream: 100,
+      maxWaitingNames: 50_000,
+      maxLingering: { channels: 10_000, bytes: 16_777_216 },
       maxListeners: null,
       maxListenersPerChannel: null,
       maxListenersPerClient: null,

@@ -19,9 +19,14 @@ function ids(url: string): readonly string[] | symbol {
   return typeof target === 'symbol' ? target : target.channelIds;
 }
 
-function cursor(url: string, lastEventId?: string): Target['cursor'] | symbol {
-  const target = read(url, lastEventId);
-  return typeof target === 'symbol' ? target : target.cursor;
+function target(url: string, lastEventId?: string): Target {
+  const found = read(url, lastEventId);
+  if (typeof found === 'symbol') throw new Error(String(found));
+  return found;
+}
+
+function cursor(url: string, lastEventId?: string): Target['cursor']['position'] {
+  return target(url, lastEventId).cursor.position;
 }
 
 describe('The channels of a request', () => {
@@ -135,7 +140,8 @@ describe('The cursor of a request', () => {
   });
 
   it('has nothing to say of the channels, whatever stands behind @', () => {
-    expect(read('/news', '9f3ac1-1024@chat')).to.deep.include({ channelIds: ['news'], cursor: CURSOR });
+    expect(target('/news', '9f3ac1-1024@chat').channelIds).to.deep.equal(['news']);
+    expect(cursor('/news', '9f3ac1-1024@chat')).to.deep.equal(CURSOR);
   });
 
   const unreadable = ['garbage', '5', '9f3ac1-', '9f3ac1-1024 ', '9f3ac1-1024, 9f3ac1-1024', '9f3ac1-é'];
@@ -154,12 +160,66 @@ describe('The cursor of a request', () => {
 
   for (const text of ['%', '%zz', '%FF', '%E0%A4%A']) {
     it(`is null, which is a gap and no error, where the query says it as ${text}`, () => {
-      expect(read(`/news?last_event_id=${text}`)).to.deep.include({ channelIds: ['news'], cursor: null });
+      expect(target(`/news?last_event_id=${text}`).channelIds).to.deep.equal(['news']);
+      for (const name of ['last_event_id', 'lastEventId']) {
+        expect(cursor(`/news?${name}=${text}`)).to.equal(null);
+      }
     });
   }
 
   it('comes from the header, even where the query is malformed', () => {
     expect(cursor('/news?last_event_id=%', '9f3ac1-1024')).to.deep.equal(CURSOR);
+  });
+
+  it('comes from lastEventId or Last-Event-ID in the query, before last_event_id', () => {
+    for (const name of ['lastEventId', 'Last-Event-ID']) {
+      expect(cursor(`/news?last_event_id=9f3ac1-1&${name}=9f3ac1-1024@news`)).to.deep.equal(CURSOR);
+      expect(cursor(`/news?${name}=9f3ac1-1`, '9f3ac1-1024')).to.deep.equal(CURSOR);
+      expect(cursor(`/news?last_event_id=9f3ac1-1024&${name}=`)).to.deep.equal(CURSOR);
+    }
+  });
+
+  it('is that of a return where the same URL was open before', () => {
+    expect(target('/news', '9f3ac1-1024').isReturn).to.equal(true);
+    expect(target('/news', 'new!').isReturn).to.equal(true);
+    expect(target('/news?lastEventId=9f3ac1-1024').isReturn).to.equal(true);
+    expect(target('/news?last_event_id=9f3ac1-1024').isReturn).to.equal(false);
+    expect(target('/news').isReturn).to.equal(false);
+  });
+
+  it('is that of the query again where the first start was not complete', () => {
+    expect(cursor('/news?last_event_id=9f3ac1-1024', 'new!@news')).to.deep.equal(CURSOR);
+    expect(cursor('/news', 'new!@news')).to.equal(undefined);
+  });
+});
+
+describe('The new channels of a request', () => {
+  const url = '/a?chan_id=b&new_chan_id=c&new_chan_id=b&last_event_id=9f3ac1-1';
+
+  it('stand beside those that the client carried: a name that is both was carried', () => {
+    const { channelIds, newIds } = target(url);
+    expect(channelIds).to.deep.equal(['a', 'b', 'c']);
+    expect([...newIds]).to.deep.equal(['c']);
+  });
+
+  it('were carried once the stream was open', () => {
+    expect([...target(url, '9f3ac1-1024').newIds]).to.deep.equal([]);
+    expect([...target(url, '9f3ac1-1024!@a').newIds]).to.deep.equal([]);
+    expect([...target(`${url}&lastEventId=9f3ac1-1024`).newIds]).to.deep.equal([]);
+  });
+
+  it('are new again where their start was not complete', () => {
+    expect([...target(url, '9f3ac1-1+!@c').newIds]).to.deep.equal(['c']);
+    expect([...target(url, 'new!').newIds]).to.deep.equal(['c']);
+  });
+
+  it('need a cursor in the query', () => {
+    expect(target(url).lacksCursor).to.equal(false);
+    expect(target('/a?new_chan_id=c').lacksCursor).to.equal(true);
+    expect(target('/a?new_chan_id=c', '9f3ac1-1').lacksCursor).to.equal(true);
+    expect(target('/a?new_chan_id=c&last_event_id=').lacksCursor).to.equal(true);
+    expect(target('/a?new_chan_id=a').lacksCursor).to.equal(false);
+    expect(read('/a?new_chan_id=%')).to.equal(MALFORMED);
   });
 });
 

@@ -215,8 +215,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
 
   take(batch: Batch): boolean {
     if (this.#behind || this.#left || batch.last <= this.#position) return false;
-    if (batch.first <= this.#position) {
-      // It joined in the middle of this batch.
+    // It joined in the middle of this batch; or a channel ends in the middle of it, and another of its name may follow.
+    if (batch.first <= this.#position || this.#nextEnd < batch.last) {
       this.#advance();
       return false;
     }
@@ -376,6 +376,12 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     return frames;
   }
 
+  /** Where the first of its channels ends. Not past that: the next channel of the same name may have to be joined there. */
+  get #nextEnd(): number {
+    if (!this.#group.ending) return Infinity;
+    return Math.min(...this.#group.feeds.map(({ endedAt = Infinity }) => endedAt));
+  }
+
   /** Reads on: now, if it may, or as soon as it may. */
   #advance(): void {
     if (this.#blocked || this.#left) return;
@@ -418,7 +424,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Writes the next events behind its position. Returns whether there were any. */
   #writeEvents(): boolean {
     const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
-    const frames = merge(unread, PIECE);
+    const frames = merge(unread, PIECE, this.#nextEnd);
     if (frames.length === 0) return false;
     if (this.#write(new Batch(frames, false))) {
       this.#delivered(frames.length);
