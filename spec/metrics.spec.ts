@@ -259,7 +259,7 @@ describe('metrics()', () => {
     expect(after.value('joins_total')).to.equal(50);
     expect(after.value('outcome_deliveries_total')).to.equal(50);
     expect(after.series).to.deep.equal(before.series);
-    expect(after.series).to.have.length(71);
+    expect(after.series).to.have.length(74);
     for (const { opening } of clients) expect(after.text).not.to.include(opening.listener);
     expect(after.text).not.to.match(/name|event |id "|\b499\b/);
   });

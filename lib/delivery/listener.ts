@@ -74,6 +74,13 @@ interface OngoingStart {
   readonly id: string;
 }
 
+/** The stream ends once everything up to `at` was written. */
+interface Ending {
+  readonly reason: LeaveReason;
+  readonly at: number;
+  readonly farewell: Payload | undefined;
+}
+
 /** What the client has to be told as soon as its stream takes it. */
 interface Notice {
   /** Channels of which something is lost. */
@@ -130,7 +137,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   // Frames that are pending.
   #pending = 0;
   #left = false;
-  #ending: { reason: LeaveReason; farewell: Payload | undefined } | undefined;
+  #ending: Ending | undefined;
   // Milliseconds, added up tick by tick: a look at the clock for each delivery costs more.
   #sinceWrite = 0;
   #sinceEvent = 0;
@@ -298,7 +305,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */
   end(reason: LeaveReason, retry?: number): void {
     if (this.#left) return;
-    this.#ending ??= { reason, farewell: farewellOf(retry) };
+    this.#ending ??= { reason, at: this.#hall.sequence.head, farewell: farewellOf(retry) };
     this.#advance();
   }
 
@@ -376,6 +383,11 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     return frames;
   }
 
+  /** Up to where it reads: to the head, or to where its stream ends. */
+  get #goal(): number {
+    return this.#ending?.at ?? this.#hall.sequence.head;
+  }
+
   /** Where the first of its channels ends. Not past that: the next channel of the same name may have to be joined there. */
   get #nextEnd(): number {
     if (!this.#group.ending) return Infinity;
@@ -387,7 +399,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     if (this.#blocked || this.#left) return;
     // Nothing was written since: there is no history to look into.
     const isQuiet = this.#start === undefined && this.#notice === undefined;
-    if (isQuiet && this.#position === this.#hall.sequence.head) this.#goLive();
+    if (isQuiet && this.#position >= this.#goal) this.#goLive();
     else {
       this.#becomeBehind();
       this.#hall.catchUp.start(this);
@@ -424,7 +436,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Writes the next events behind its position. Returns whether there were any. */
   #writeEvents(): boolean {
     const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
-    const frames = merge(unread, PIECE, this.#nextEnd);
+    const frames = merge(unread, PIECE, Math.min(this.#nextEnd, this.#goal));
     if (frames.length === 0) return false;
     if (this.#write(new Batch(frames, false))) {
       this.#delivered(frames.length);
@@ -475,7 +487,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   }
 
   #goLive(): void {
-    this.#position = this.#counted = this.#hall.sequence.head;
+    this.#position = Math.max(this.#position, this.#goal);
+    this.#counted = Math.max(this.#counted, this.#position);
     this.#skips = undefined;
     if (this.#group.ending) this.#dropEnded();
     if (this.#notice !== undefined) {
@@ -544,7 +557,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     const untold = over.filter(({ log }) => !log.isEnded).map(({ chanId }) => chanId);
     if (untold.length > 0) this.#noticed().ends.push(...untold);
     if (isLast) {
-      this.#ending = { reason: 'ended', farewell: undefined };
+      this.#ending = { reason: 'ended', at: this.#position, farewell: undefined };
       return;
     }
     groups.leave(this, this.#group);
@@ -591,7 +604,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     this.#becomeBehind();
   }
 
-  #finish({ reason, farewell }: { reason: LeaveReason; farewell: Payload | undefined }): void {
+  #finish({ reason, farewell }: Ending): void {
     this.#leave(reason);
     if (farewell !== undefined) this.#stream.write(farewell);
     this.#stream.end();
