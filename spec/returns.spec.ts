@@ -367,12 +367,12 @@ describe('A client that returns while no stream can be opened for it', () => {
       await once(server, 'listening');
       const { port } = server.address() as { port: number };
       const news = push.channels.create({ name: 'news', lag: 'latest', log: { bytes: 2 ** 24 } });
-      const sources = Array.from({ length: 5 }, () => new EventSource(`http://127.0.0.1:${port}/news`));
+      const sources = Array.from({ length: 20 }, () => new EventSource(`http://127.0.0.1:${port}/news`));
       cleanup(() => {
         for (const source of sources) source.close();
       });
       const stuck = await RawClient.get(port, '/news');
-      while (news.listeners < 6) await told((on) => push.on('join', on));
+      while (news.listeners < sources.length + 1) await told((on) => push.on('join', on));
       // What the kernel does not take.
       void news.send('x'.repeat(2 ** 23));
       if (!isHubFirst) server.close();
