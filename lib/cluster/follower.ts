@@ -558,6 +558,8 @@ export class Follower {
     flush.trim(feed, performance.now());
     mirror.last = last;
     mirror.attached = true;
+    // Those that were there before stand in an order that has been lost.
+    tellGap(feed);
     if (entries.at(-1)?.body === null) this.#end(mirror, last);
   }
 
@@ -570,8 +572,7 @@ export class Follower {
     this.#hub.flush.forget(feed, floor);
     mirror.last = floor;
     if (feed.lag === 'latest' && !always) return;
-    const gap = new Set([feed]);
-    for (const reader of [...feed.readers()]) reader.gap(gap);
+    tellGap(feed);
   }
 
   /** What had ended before this look, and of which no end has come with it, is over all the same. */
@@ -614,4 +615,10 @@ export class Follower {
 /** The one of its name that is alive. */
 function newest(mirror: Mirror): Mirror {
   return mirror.successor === undefined ? mirror : newest(mirror.successor);
+}
+
+/** Has the readers of a channel tell that something of it is lost, and start it anew. */
+function tellGap(feed: Feed): void {
+  const lost = new Set([feed]);
+  for (const reader of [...feed.readers()]) reader.gap(lost);
 }

@@ -467,7 +467,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     if (notice.channels) parts.push(encodeChannels(this.channels, [...(this.#waiting ?? [])]));
     if (lost.length > 0) parts.push(this.#restart(lost));
     if (notice.ends.length > 0) parts.push(encodeEnds(notice.ends));
-    this.#send(new Payload(parts, false), 0);
+    // An empty chunk would end the response. The channels of a notice may have ended meanwhile.
+    if (parts.length > 0) this.#send(new Payload(parts, false), 0);
   }
 
   /** Has channels start anew. Returns what tells that something of them is lost. */
