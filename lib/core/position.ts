@@ -38,12 +38,13 @@ export const GONE = 'gone';
 // (no `!`) is for the page to read, and is ignored in a cursor.
 const CURSOR = /^(?:(new(?=!))|([0-9a-z]{1,32})-(0|[1-9]\d{0,15}))(\+)?(!)?(?:@(.*))?$/s;
 
+const NEWCOMER: ClientCursor = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
+
 /** Reads the id that a client heard last. An empty one is that of a newcomer. */
 export function parseCursor(text: string): ClientCursor {
-  const newcomer = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
-  if (text === '') return newcomer;
+  if (text === '') return NEWCOMER;
   const [match, isNew, epoch = '', digits, plus, bang, label] = CURSOR.exec(text) ?? [];
-  if (isNew !== undefined) return newcomer;
+  if (isNew !== undefined) return NEWCOMER;
   const seq = Number(digits);
   const isPosition =
     match !== undefined && Number.isSafeInteger(seq) && (plus === undefined || bang !== undefined);
