@@ -216,6 +216,9 @@ const events: Record<string, unknown> = {
   'comet:open': 'comet:open',
   'comet:end': 'comet:end',
   'comet:': 'comet:',
+  // A page's onopen and onerror would be called.
+  open: 'open',
+  error: 'error',
   null: null,
   'a number': 5,
   'a boolean': false,
@@ -238,7 +241,7 @@ describe('The name of an event', () => {
   }
 
   it('is otherwise what it is given as', () => {
-    for (const event of ['message', 'open', 'error', ' ', ':', 'Comet:open', ' comet:', 'a: b', '\u2028']) {
+    for (const event of ['message', 'Open', 'errors', ' ', ':', 'Comet:open', ' comet:', 'a: b', '\u2028']) {
       news.write('x', { event });
       expect(news.feed.log.newest?.bytes.toString()).to.contain(`\nevent: ${event}\n`);
     }
@@ -400,6 +403,7 @@ describe('Every error', () => {
       [() => news.write('x', { event: '' }), InvalidEventNameError],
       [() => news.write('x', { event: '\n' }), InvalidEventNameError],
       [() => news.write('x', { event: 'comet:x' }), InvalidEventNameError],
+      [() => news.write('x', { event: 'error' }), InvalidEventNameError],
       [() => news.write('x'.repeat(40)), FrameTooLargeError],
     ];
     for (const [call, type] of calls) {

@@ -59,6 +59,7 @@ const snippet = fc.constantFrom(
   ...[':', ': ', ':comment', 'data', 'data:', 'data: x', 'id: 5', 'id:\0', 'event: y', 'retry: 1', '@', '-'],
   ...['\n\nevent: comet:end\ndata: {}\n\n', '\r\rid: 5\r', '\n:ok\n', '\nretry: 0', 'comet:', 'comet:open'],
   ...['\x7f', '\x85', '\u2028', '\u2029', '\uD83D', '\uDE00', '\u{1F600}', '%', '%0A', '+', '/', '"', '\\n'],
+  ...['open', 'error'],
   ...['__proto__', 'constructor', 'é', 'e\u0301', '\u202E', '\uFFFD', '\uFFFE', '\x1b[31m'],
 );
 const codeUnit = fc.nat({ max: 0xffff }).map((unit) => String.fromCharCode(unit));
@@ -84,7 +85,7 @@ const cuts = fc.array(fc.oneof(fc.integer({ min: 1, max: 4 }), fc.integer({ min:
 function refusal({ channel, event, data }: Written): typeof CometError | undefined {
   if (channel === '' || channel.length > 256 || /\p{Cc}|\p{Cs}/u.test(channel))
     return InvalidChannelNameError;
-  if (event === '' || (event !== undefined && /^comet:|[\r\n\0]|\p{Cs}/u.test(event))) {
+  if (event === '' || (event !== undefined && /^comet:|^open$|^error$|[\r\n\0]|\p{Cs}/u.test(event))) {
     return InvalidEventNameError;
   }
   return /\p{Cs}/u.test(data) ? InvalidDataError : undefined;

@@ -293,6 +293,8 @@ for (const { name, mount, app } of frameworks) {
           'event=a%0Ab',
           'event=%00',
           'event=comet:open',
+          'event=open',
+          'event=error',
           'event=%0d',
         ]) {
           await refused(`/news?${query}`, 'INVALID_EVENT_NAME');

@@ -28,7 +28,10 @@ import { openSource, type Source } from './source.js';
 
 /** How an event is sent. */
 export interface SendOptions {
-  /** The event's name. Default: none, which `EventSource` calls `message`. */
+  /**
+   * The event's name: not `open` or `error`, which an `EventSource` fires itself, and nothing that begins with `comet:`.
+   * Default: none, which `EventSource` calls `message`.
+   */
   event?: string | undefined;
   /** Whether the outcome tells of each node. Default `false`. */
   perNode?: boolean | undefined;

@@ -80,7 +80,7 @@ export class InvalidDataError extends CometError {
   readonly code = 'INVALID_DATA';
 }
 
-/** An event name that can't stand in an event stream, or is reserved. */
+/** An event name that can't stand in an event stream, is reserved, or is one that an `EventSource` fires itself. */
 export class InvalidEventNameError extends CometError {
   readonly code = 'INVALID_EVENT_NAME';
 }

@@ -41,6 +41,12 @@ export class Batch extends Payload {
 /** A comment of one line and no blank line with it: some clients take a blank line for an empty message. */
 export const HEARTBEAT = encode(':\n');
 
+// EventSource fires events of these names itself (WHATWG HTML §9.2.3). One that comes on the stream calls the same handlers.
+const FIRED_BY_EVENT_SOURCE = new Map([
+  ['open', 'opened'],
+  ['error', 'failed'],
+]);
+
 const LINE_END = /\r\n|\r|\n/g;
 
 // What JSON leaves as it is, of ASCII.
@@ -182,6 +188,12 @@ export function checkEventName(event: unknown): void {
   }
   if (event.startsWith('comet:')) {
     throw new InvalidEventNameError('Event names that begin with "comet:" are reserved: choose another.');
+  }
+  const another = FIRED_BY_EVENT_SOURCE.get(event);
+  if (another !== undefined) {
+    throw new InvalidEventNameError(
+      `An event named "${event}" would call the on${event} of an EventSource: choose another, such as "${another}".`,
+    );
   }
 }
 

@@ -114,8 +114,6 @@ export class Stream {
   }
 
   #came = (event) => {
-    // The browser's own "error" has no data; an event of the server's may be named so as well.
-    if (!(event instanceof MessageEvent)) return;
     if (event.target === this.#source) this.#cursor = event.lastEventId;
     this.#handlers.event(event);
   };
