@@ -146,6 +146,11 @@ const data: Record<string, unknown> = {
   'a high surrogate alone': 'a\uD83D',
   'a low surrogate alone': '\uDE00',
   'surrogates in the wrong order': '\uDE00\uD83D',
+  'a Buffer': Buffer.from('x'),
+  'a Uint8Array': new Uint8Array(1),
+  'a DataView': new DataView(new ArrayBuffer(1)),
+  'an ArrayBuffer': new ArrayBuffer(1),
+  'a SharedArrayBuffer': new SharedArrayBuffer(1),
 };
 
 describe('Data', () => {
@@ -400,6 +405,7 @@ describe('Every error', () => {
       [() => closed.activate(), HubClosedError],
       [() => news.write(undefined), InvalidDataError],
       [() => news.write('\uD83D'), InvalidDataError],
+      [() => news.write(Buffer.from('x')), InvalidDataError],
       [() => news.write('x', { event: '' }), InvalidEventNameError],
       [() => news.write('x', { event: '\n' }), InvalidEventNameError],
       [() => news.write('x', { event: 'comet:x' }), InvalidEventNameError],

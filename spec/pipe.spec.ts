@@ -395,7 +395,7 @@ describe('pipe()', () => {
     const bytes = () => Readable.from([Buffer.from('one'), Buffer.from('two')]);
     const error = await rejection(push.channels.create().pipe(bytes()));
     expect(error)
-      .to.be.an.instanceof(InvalidSourceError)
+      .to.be.an.instanceof(InvalidDataError)
       .with.property('message')
       .that.includes('TextDecoderStream');
     const hex = push.channels.create<Buffer>({ encode: (data) => data.toString('hex') });

@@ -8,17 +8,9 @@ import {
   HubClosedError,
   InvalidDataError,
   InvalidOptionError,
-  InvalidSourceError,
 } from '../core/errors.js';
 import type { Events } from '../core/events.js';
-import {
-  type ChannelSettings,
-  checkFlag,
-  checkKnown,
-  checkWait,
-  encodeText,
-  type Settings,
-} from '../core/options.js';
+import { type ChannelSettings, checkFlag, checkKnown, checkWait, type Settings } from '../core/options.js';
 import { Deferred, type Outcome } from '../core/outcome.js';
 import type { Sequence } from '../core/position.js';
 import { type Backlog, backlogOf, Feed } from '../delivery/feed.js';
@@ -146,7 +138,8 @@ export class Channel<Data = unknown> {
   /**
    * Sends an event to all listeners, at the end of this turn of the event loop.
    * @throws ChannelEndedError
-   * @throws InvalidDataError for data that can't be encoded, or has lone surrogates; nothing of it is sent
+   * @throws InvalidDataError for data that can't be encoded, bytes without an `encode` of the channel, and lone surrogates;
+   *   nothing of it is sent
    * @throws InvalidEventNameError
    * @throws FrameTooLargeError
    */
@@ -204,10 +197,7 @@ export class Channel<Data = unknown> {
       feed: this.#member.feed,
       sequence,
       relay,
-      write: (item, event, writer) => {
-        if (this.#encode === encodeText) refuseBytes(item);
-        return this.#append(item, event, undefined, false, writer);
-      },
+      write: (item, event, writer) => this.#append(item, event, undefined, false, writer),
       end: () => this.end(),
       fail: (error) => events.fail(error),
     });
@@ -301,14 +291,6 @@ export class Channel<Data = unknown> {
       `The data was encoded as ${typeof text}, not a string: write what JSON can say, or give the channel an encode.`,
     );
   }
-}
-
-// As JSON they would be a list of numbers, and cut anywhere they are no text.
-function refuseBytes(item: unknown): void {
-  if (!ArrayBuffer.isView(item) && !(item instanceof ArrayBuffer)) return;
-  throw new InvalidSourceError(
-    'The source gives bytes: have it give text, by setEncoding() or a TextDecoderStream, or give the channel an encode.',
-  );
 }
 
 /** A channel at one moment. */

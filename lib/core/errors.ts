@@ -75,7 +75,7 @@ export class HubClosedError extends CometError {
   }
 }
 
-/** Data that has no encoding; `cause` is what the encoder threw, if it threw. */
+/** Data that can't be encoded, or bytes on a channel that has no `encode`; `cause` is what the encoder threw, if it threw. */
 export class InvalidDataError extends CometError {
   readonly code = 'INVALID_DATA';
 }
@@ -85,7 +85,7 @@ export class InvalidEventNameError extends CometError {
   readonly code = 'INVALID_EVENT_NAME';
 }
 
-/** What was to be piped gives no items, or is bytes where the channel has no `encode` for them. */
+/** The source to pipe is no iterable, Readable or ReadableStream, or another reader has locked it. */
 export class InvalidSourceError extends CometError {
   readonly code = 'INVALID_SOURCE';
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { hostname } from 'node:os';
 import { inspect } from 'node:util';
+import { isAnyArrayBuffer } from 'node:util/types';
 import type { Backplane } from './backplane.js';
-import { InvalidOptionError } from './errors.js';
+import { InvalidDataError, InvalidOptionError } from './errors.js';
 
 /**
  * What a channel retains, for clients that return and readers that are slow. The newest frame is kept whatever its
@@ -34,7 +35,7 @@ export interface ChannelOptions<T = unknown> {
   lag?: Lag | undefined;
   /** Retained frames that a newcomer gets at once. Default 0. */
   rewind?: number | undefined;
-  /** Data to text. Default: a string as it is, anything else by `JSON.stringify`. */
+  /** Data to text. Default: a string as it is, anything else by `JSON.stringify`; bytes are refused. */
   encode?: ((data: T) => string) | undefined;
 }
 
@@ -300,8 +301,17 @@ const publisherChecks: Checks<PublisherSettings> = {
   client: callable(),
   idempotency,
 };
-/** How data is encoded where nobody says how. */
-export const encodeText: Encode = (data: unknown) => (typeof data === 'string' ? data : JSON.stringify(data));
+function encodeText(data: unknown): string {
+  if (typeof data === 'string') return data;
+  // JSON would write a list of numbers, or `{}`; and text that is cut anywhere between two bytes is not UTF-8.
+  if (ArrayBuffer.isView(data) || isAnyArrayBuffer(data)) {
+    throw new InvalidDataError(
+      'The data is bytes, which have no text: write a string, such as buffer.toString(), or pipe a source of text ' +
+        '(setEncoding() of a Readable, a TextDecoderStream), or give the channel an encode.',
+    );
+  }
+  return JSON.stringify(data);
+}
 
 const defaults: Settings = {
   log: { frames: 1000, bytes: MiB, age: 5 * 60_000 },
