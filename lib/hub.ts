@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { ChannelSnapshot } from './channels/channel.js';
 import { Channels } from './channels/channels.js';
 import { type BackplaneSnapshot, type Health, Relay } from './cluster/relay.js';
+import { Deadlines } from './core/deadlines.js';
 import { HubClosedError } from './core/errors.js';
 import { type CometEvents, Events, type RefusalCode } from './core/events.js';
 import { drawn } from './core/jitter.js';
@@ -23,7 +24,7 @@ import { Sweep } from './core/sweep.js';
 import { EndedChannels } from './delivery/ended.js';
 import { type Backlog, backlogOf, type Feed } from './delivery/feed.js';
 import { Flush } from './delivery/flush.js';
-import type { ListenerSnapshot } from './delivery/listener.js';
+import type { Listener, ListenerSnapshot } from './delivery/listener.js';
 import { Lookout } from './delivery/lookout.js';
 import { Roster } from './delivery/roster.js';
 import { WaitingNames } from './delivery/waiting.js';
@@ -36,6 +37,9 @@ import type { Request, Response } from './transport/stream.js';
 
 // When clients of a node that drains come back to another one, in milliseconds.
 const ELSEWHERE_MS = [100, 500] as const;
+
+// Longer than the time between two sweeps, also where a sweep over very many listeners takes seconds.
+const EXPIRES_SOON_MS = 3000;
 
 /** What `inspect()` is to tell of one by one. */
 export interface InspectOptions {
@@ -184,6 +188,7 @@ class Hub {
   readonly #flush = new Flush(this.#sequence);
   readonly #roster: Roster;
   readonly #sweep: Sweep;
+  readonly #expiries = new Deadlines<Listener>((listener) => listener.tick(0, Date.now()));
   readonly #lookout: Lookout;
   readonly #relay: Relay;
   #timeout: number | null;
@@ -214,7 +219,10 @@ class Hub {
       ended,
       waiting,
       feedOf,
-      wake,
+      (listener) => {
+        wake();
+        this.#watchExpiry(listener);
+      },
     );
     this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
     this.#relay = new Relay(
@@ -351,6 +359,7 @@ class Hub {
     const now = Date.now();
     for (const listener of this.#roster.everyone()) {
       listener.tick(elapsed, now);
+      this.#watchExpiry(listener);
       yield;
     }
     for (const { feed } of this.channels) {
@@ -361,6 +370,13 @@ class Hub {
       this.#flush.trim(feed, performance.now());
       yield;
     }
+  }
+
+  /** Ends a listener on time if its authorization ends before the next sweep. Others cost nothing until then. */
+  #watchExpiry(listener: Listener): void {
+    const { expires } = listener;
+    if (expires !== undefined && expires < Date.now() + EXPIRES_SOON_MS)
+      this.#expiries.add(listener, expires);
   }
 
   *#feeds(): Generator<Feed> {

@@ -270,6 +270,26 @@ for (const { name, mount, app } of frameworks) {
         expect(seq(push)).to.equal(0);
       });
 
+      it('is what has not come whole by the time that the authorization expires', async () => {
+        const expired = new Deferred<void>();
+        const { press, push } = await house(
+          {},
+          {
+            authorize: () => {
+              setTimeout(expired.resolve, 30);
+              return { expires: new Date(Date.now() + 25) };
+            },
+          },
+        );
+        const client = await RawClient.connect(press.port);
+        client.send(`POST ${mount}/news HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsix `);
+        await expired.promise;
+        client.send('by');
+        expect(await client.until('FORBIDDEN')).to.equal(true);
+        expect(client.text).to.match(/^HTTP\/1.1 403/);
+        expect(seq(push)).to.equal(0);
+      });
+
       it('is not read', async () => {
         const { press, push } = await house({}, { authorize: () => false });
         const client = await RawClient.connect(press.port);

@@ -667,6 +667,23 @@ describe('Redis away', () => {
       for (const { messages } of clients) expect(messages).to.include('live');
     });
 
+    it('refuses a client whose authorization expires while it waits', async () => {
+      const redis = await RedisServer.start();
+      const { push, port } = await node(redis.port, {
+        authorize: () => {
+          setTimeout(() => redis.resume(), 60);
+          return { expires: new Date(Date.now() + 50) };
+        },
+      });
+      push.channels.open('news');
+      redis.pause();
+      cleanup(() => redis.resume());
+      const client = await RawClient.get(port, '/news');
+      await client.until('\r\n\r\n');
+      expect(answerOf(client.text).status).to.equal(403);
+      expect(push.inspect().refusals).to.deep.equal({ FORBIDDEN: 1 });
+    });
+
     it('says unknown of what was under way for longer than a write waits', async () => {
       const { redis, a, news, clients } = await pair({ lease: 1200, deadline: 300, queue: { wait: 200 } });
       redis.pause();

@@ -11,7 +11,7 @@ import {
 } from '../lib/index.js';
 import { EventClient, RawClient, told } from './support/client.js';
 import { run } from './support/process.js';
-import { hub } from './support/server.js';
+import { cleanup, hub } from './support/server.js';
 import { answerOf, ended } from './support/wire.js';
 
 // More than the buffers of a connection take, here 3.6 MiB: it blocks a client that does not read.
@@ -244,6 +244,29 @@ describe('the times of a stream', () => {
     expect(await flood).to.deep.include({ status: 'failure', reasons: { closed: 1 } });
     expect(departures).to.deep.equal(['expired']);
     await server.quiet();
+  });
+
+  it('it gets no event that is written 50 ms after its authorization has expired, or later', async () => {
+    const overdue = new Set<string>();
+    const { news, open, departures } = await house({
+      authorize: ({ url = '' }) => {
+        const lifetime = 200 + 37 * Number(url.slice(-1));
+        // A timer, not the clock: if the event loop is held up, this still runs after what was due before it.
+        setTimeout(() => overdue.add(url), lifetime + 50);
+        return { expires: new Date(Date.now() + lifetime) };
+      },
+    });
+    const writing = setInterval(() => news.write([...overdue]), 2);
+    cleanup(() => clearInterval(writing));
+    const urls = Array.from({ length: 8 }, (_, index) => `/news?${index}`);
+    await Promise.all(
+      urls.map(async (url) => {
+        const client = await open(url);
+        await client.ended();
+        expect(client.messages.at(-1)).to.be.a('string').that.does.not.to.contain(`"${url}"`);
+      }),
+    );
+    expect(departures).to.deep.equal(urls.map(() => 'expired'));
   });
 
   it('a heartbeat is a colon and a newline, in a chunk of its own', async () => {

@@ -39,7 +39,10 @@ export interface ChannelOptions<T = unknown> {
   encode?: ((data: T) => string) | undefined;
 }
 
-/** `true` lets a client in, `false` refuses it, `{ expires }` lets it in and closes its stream then. */
+/**
+ * `true` lets a client in, `false` refuses it, `{ expires }` lets it in and closes its stream then: within 50 ms, unless the event
+ * loop is blocked.
+ */
 export type Authorization = boolean | { expires: Date };
 
 /** The options of `comet()`. Times are in milliseconds, sizes in bytes. */

@@ -8,7 +8,7 @@ export interface Swept {
 }
 
 /**
- * The one timer of a hub, for everything that comes with time: heartbeats, stalled streams, ends of life, frames
+ * The one timer of a hub, for everything that may come up to a second late: heartbeats, stalled streams, ends of life, frames
  * that grow old. It never keeps the process alive, and stops by itself when time can change nothing.
  */
 export class Sweep {

@@ -199,6 +199,11 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     return listener;
   }
 
+  /** When its authorization ends, in milliseconds of `Date.now()`. */
+  get expires(): number | undefined {
+    return this.#expires;
+  }
+
   get channels(): readonly string[] {
     return this.#group.feeds.map((feed) => feed.chanId);
   }
@@ -340,8 +345,9 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
       return;
     }
     if (this.#expires !== undefined && now >= this.#expires) {
-      if (this.#blocked) this.evict('expired');
-      else this.end('expired');
+      if (!this.#blocked) this.end('expired');
+      // What the client has yet to read would be sent after its authorization has ended.
+      if (!this.#left) this.evict('expired');
       return;
     }
     if (this.#blocked) {

@@ -25,7 +25,7 @@ export class Roster implements Hall {
     readonly ended: EndedChannels,
     readonly waiting: WaitingNames<Feed>,
     readonly feedOf: (name: string) => Feed | undefined,
-    readonly onJoin: () => void,
+    readonly onJoin: (listener: Listener) => void,
   ) {}
 
   /** Streams that are registered. */
@@ -69,7 +69,7 @@ export class Roster implements Hall {
   joined(listener: Listener): void {
     this.#listeners.add(listener);
     this.#counted(listener, 1);
-    this.onJoin();
+    this.onJoin(listener);
   }
 
   left(listener: Listener): void {

@@ -20,6 +20,11 @@ export function authorization(
   return answer === true ? undefined : judged(answer, message);
 }
 
+/** Whether an authorization has ended by now: what was allowed may have waited since, for an engine or a slow body. */
+export function hasExpired(expires: number | undefined): boolean {
+  return expires !== undefined && expires <= Date.now();
+}
+
 async function judged(asked: unknown, message: string): Promise<number | undefined | Refusal<'FORBIDDEN'>> {
   let answer: unknown;
   try {
@@ -32,7 +37,7 @@ async function judged(asked: unknown, message: string): Promise<number | undefin
   // Anything else, such as a forgotten return, lets nobody in.
   const expires = (answer as { expires?: unknown } | null | undefined)?.expires;
   if (!(expires instanceof Date) || Number.isNaN(expires.getTime())) throw new InvalidAuthorizationError();
-  if (expires.getTime() > Date.now()) return expires.getTime();
+  if (!hasExpired(expires.getTime())) return expires.getTime();
   return new Refusal(403, 'FORBIDDEN', message);
 }
 

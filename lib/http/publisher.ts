@@ -5,7 +5,7 @@ import type { Events } from '../core/events.js';
 import type { PublisherSettings } from '../core/options.js';
 import { Deferred, type Outcome } from '../core/outcome.js';
 import { isAnswerable, type Request, type Response, turnOf } from '../transport/stream.js';
-import { authorization } from './authorization.js';
+import { authorization, hasExpired } from './authorization.js';
 import { textOf } from './body.js';
 import { digest, Idempotency, keyOf } from './idempotency.js';
 import { find, type Realm } from './locate.js';
@@ -19,6 +19,8 @@ export interface Press extends Realm {
   readonly maxFrame: number;
   isClosed(): boolean;
 }
+
+const FORBIDDEN = 'You may not publish on this.';
 
 /** What a request wants written, but for the text. */
 interface Order {
@@ -77,7 +79,7 @@ class Publishing {
     if (!isAnswerable(this.#request, this.#response)) return undefined;
     const expires = await authorization(
       () => this.#settings.authorize(this.#request as never, order.chanId),
-      'You may not publish on this.',
+      FORBIDDEN,
     );
     if (expires instanceof Refusal) return expires;
     if (!isAnswerable(this.#request, this.#response)) return undefined;
@@ -85,6 +87,7 @@ class Publishing {
     if (typeof text !== 'string') return text;
     const channel = await find(this.#press, order.chanId);
     if (channel === null || this.#press.isClosed()) return unavailable();
+    if (hasExpired(expires)) return new Refusal(403, 'FORBIDDEN', FORBIDDEN);
     if (channel === undefined) return new Refusal(404, 'UNKNOWN_CHANNEL', 'There is no such channel.');
     return this.#write(channel, text, order);
   }

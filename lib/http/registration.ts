@@ -17,7 +17,7 @@ import {
   type Response,
   turnOf,
 } from '../transport/stream.js';
-import { authorization } from './authorization.js';
+import { authorization, hasExpired } from './authorization.js';
 import { locate } from './locate.js';
 import {
   after,
@@ -52,6 +52,8 @@ export interface Door {
 
 // What refuses a request, if anything does.
 type Verdict = Eventually<Refusal<RefusalCode> | undefined>;
+
+const FORBIDDEN = 'You may not listen to this.';
 
 /** A request becomes a listener, or is refused: before its handler returns, unless something has to be waited for. */
 export class Registration {
@@ -107,10 +109,7 @@ export class Registration {
 
   #authorize(request: Request, response: Response, target: Target): Verdict {
     const { authorize } = this.#door.roster.settings;
-    const asked = authorization(
-      () => authorize(request as never, [...target.channelIds]),
-      'You may not listen to this.',
-    );
+    const asked = authorization(() => authorize(request as never, [...target.channelIds]), FORBIDDEN);
     return after(asked, (expires) =>
       expires instanceof Refusal ? expires : this.#locate(request, response, target, expires),
     );
@@ -138,6 +137,7 @@ export class Registration {
     const { roster, timeout } = this.#door;
     const closure = this.#door.closure();
     if (closure !== undefined) return closed(closure);
+    if (hasExpired(expires)) return new Refusal(403, 'FORBIDDEN', FORBIDDEN);
 
     const { cursor, newIds } = target;
     const { feeds, missing } = this.#find(target);
