@@ -35,6 +35,7 @@ const FAILURES = Object.keys({
   stalled: 0,
   vanished: 0,
   deactivated: 0,
+  ended: 0,
   backplane: 0,
 } satisfies Record<FailureReason, 0>) as FailureReason[];
 
@@ -260,7 +261,7 @@ class Instruments {
     this.#replayed = this.#counter('replayed_frames_total', 'Frames that waited for clients that came back.');
     this.#drops = this.#counter(
       'drops_total',
-      'Writes that were given up before the backplane took them.',
+      'Writes that were given up: their channel had ended, or the backplane did not take them.',
       'happened',
       ['never', 'unknown'],
     );

@@ -181,6 +181,18 @@ describe('metrics()', () => {
     });
   }
 
+  it('tells of what was written on a channel that had ended', async () => {
+    const { push } = await hub();
+    const scrape = await measured(push);
+    const news = push.channels.create();
+    news.end();
+    await news.send('late');
+    const seen = await scrape();
+    expect(seen.counts('outcome_failures_total')).to.deep.equal({ ended: 1 });
+    expect(seen.counts('drops_total')).to.deep.equal({ never: 1 });
+    expect(seen.value('writes_total')).to.equal(0);
+  });
+
   it('counts as unknown what nobody can know, and as no delivery', async () => {
     const { push, port } = await hub({ rewind: 1 }, (push) => (request, response) => {
       response.setHeader('Content-Encoding', 'br');
@@ -259,7 +271,7 @@ describe('metrics()', () => {
     expect(after.value('joins_total')).to.equal(50);
     expect(after.value('outcome_deliveries_total')).to.equal(50);
     expect(after.series).to.deep.equal(before.series);
-    expect(after.series).to.have.length(74);
+    expect(after.series).to.have.length(75);
     for (const { opening } of clients) expect(after.text).not.to.include(opening.listener);
     expect(after.text).not.to.match(/name|event |id "|\b499\b/);
   });

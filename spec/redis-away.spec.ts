@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Channel, CometOptions, Outcome } from '../lib/index.js';
+import { type Channel, ChannelEndedError, type CometOptions, type Outcome } from '../lib/index.js';
 import { type EventClient, RawClient, told } from './support/client.js';
 import {
   failOver,
@@ -16,7 +16,7 @@ import { delivered } from './support/outcomes.js';
 import { run } from './support/process.js';
 import { TcpProxy } from './support/proxy.js';
 import { RedisServer } from './support/redis.js';
-import { cleanup } from './support/server.js';
+import { cleanup, TestServer } from './support/server.js';
 import { answerOf } from './support/wire.js';
 
 const KEY = '{express-comet}:';
@@ -258,6 +258,30 @@ describe('Redis away', () => {
       ]);
       await ended;
       await until(() => b.push.channels.size === 0);
+    });
+
+    it('drops what was written on a channel that ended on another node meanwhile, and says ended', async () => {
+      const { proxy, a, b, news } = await pair();
+      const atB = b.push.channels.open('news');
+      const press = await TestServer.listen(b.push.publisher({ authorize: () => true }));
+      const drops: unknown[] = [];
+      b.push.on('drop', ({ cause }) => drops.push(cause));
+      const away = noticed(b);
+      await proxy.refuse(true);
+      proxy.cut();
+      await away;
+      const late = atB.send('late');
+      const published = fetch(`${press.url}/news`, { method: 'POST', body: 'late' });
+      await until(() => b.push.inspect().backplane?.queued === 2);
+      news.end();
+      await accepted(a);
+      await proxy.refuse(false);
+      expect(await late).to.deep.equal({ ...refused(1), reasons: { ended: 1 } });
+      const answer = await published;
+      expect(answer.status).to.equal(404);
+      expect(await answer.json()).to.have.nested.property('error.code', 'CHANNEL_ENDED');
+      expect(drops).to.have.length(2);
+      for (const cause of drops) expect(cause).to.be.an.instanceof(ChannelEndedError);
     });
 
     it('lets a channel that ended and was made anew meanwhile be another one', async () => {
@@ -727,7 +751,7 @@ describe('Redis away', () => {
         import { createServer, get } from 'node:http';
         import { createClient } from 'redis';
         import { comet } from './lib/index.ts';
-        import { redis } from './lib/backplanes/redis.ts';
+        import { redis } from './lib/engines/redis/redis.ts';
 
         const hubOn = (port) => {
           const client = createClient({ url: 'redis://127.0.0.1:' + port });

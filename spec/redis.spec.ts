@@ -588,9 +588,10 @@ describe('A channel on several nodes', () => {
     await a!.push.health();
     const clients = await Promise.all([a!, b!, c!].map(({ listen }) => listen('news')));
     const ended = told((on) => c!.push.on('end', on));
+    const late = { ...delivered(1), status: 'failure', delivered: 0, failed: 1, reasons: { ended: 1 } };
     atA.write('last words');
     atA.end();
-    expect(() => atA.write('late')).to.throw(ChannelEndedError);
+    expect(await atA.send('late'), 'whoever listens at A has yet to read the end').to.deep.equal(late);
     for (const client of clients) {
       await client.ended();
       expect(client.events.slice(1).map(({ event, data }) => [event, data])).to.deep.equal([
@@ -599,7 +600,8 @@ describe('A channel on several nodes', () => {
       ]);
     }
     await ended;
-    expect(() => atC.write('late')).to.throw(ChannelEndedError);
+    expect(atC.signal.reason).to.be.an.instanceof(ChannelEndedError);
+    expect(await atC.send('late')).to.deep.equal(late);
     for (const { push } of [a!, b!, c!]) expect(push.channels.find('news')).to.equal(undefined);
     const client = await RawClient.get(b!.port, '/news');
     await client.until('UNKNOWN_CHANNEL');

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { ListenerCount } from '../cluster/answers.js';
 import type { Member } from '../cluster/follower.js';
 import type { Relay, WaitingWriter } from '../cluster/relay.js';
@@ -76,6 +77,8 @@ export class Channel<Data = unknown> {
   #closed = false;
   #writes = 0;
   #lastWrite: Moment | undefined;
+  // Made for the first that asks for its signal: most channels need none.
+  #controller: AbortController | undefined;
 
   /** @internal Channels are made by `channels.create()` and `channels.open()`. */
   constructor(id: string, settings: ChannelSettings, station: Station) {
@@ -114,6 +117,22 @@ export class Channel<Data = unknown> {
     return this.#station.relay.countListeners(this.id);
   }
 
+  /** Whether it has ended, here or on another node. What is written on it now is dropped. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /**
+   * Aborts when nothing more can be written: with a ChannelEndedError as its reason when the channel has ended, here or on
+   * another node, and with a HubClosedError when the hub closes. Stop what writes on the channel by it. Its handlers are never called
+   * inside the call that ends the channel.
+   */
+  get signal(): AbortSignal {
+    this.#controller ??= createController();
+    if (this.#ended || this.#closed) this.#abort();
+    return this.#controller.signal;
+  }
+
   /** @internal */
   get feed(): Feed {
     return this.#member.feed;
@@ -136,8 +155,8 @@ export class Channel<Data = unknown> {
   }
 
   /**
-   * Sends an event to all listeners, at the end of this turn of the event loop.
-   * @throws ChannelEndedError
+   * Sends an event to all listeners, at the end of this turn of the event loop. On a channel that has ended, the event is dropped:
+   * `on('drop')` tells, and the outcome is a failure with the reason `ended`.
    * @throws InvalidDataError for data that can't be encoded, bytes without an `encode` of the channel, and lone surrogates;
    *   nothing of it is sent
    * @throws InvalidEventNameError
@@ -158,7 +177,7 @@ export class Channel<Data = unknown> {
    * Sends an event as `write` does, and tells what became of it. Rejects with what `write` throws.
    *
    * The outcome settles once, when each listener has taken the event, or fallen off the log, or stayed blocked for the
-   * hub's `stall`; and never inside this call.
+   * hub's `stall`; and never inside this call. On a channel that has ended it is a failure with the reason `ended`.
    */
   async send(data: Data, options: SendOptions = {}): Promise<Outcome> {
     checkKnown(options, SEND_OPTIONS);
@@ -209,7 +228,7 @@ export class Channel<Data = unknown> {
 
   /**
    * Ends the channel, on every node. Its listeners get what was written and then `comet:end`; a stream that carries no
-   * other channel is ended. Its name is free at once, and a write on it throws.
+   * other channel is ended. Its name is free at once, and a write on it is dropped. Does nothing if the channel has ended.
    *
    * The channel lingers: for that time clients that return get its last events and its end. It lingers no more where
    * another channel of its name is made.
@@ -227,18 +246,24 @@ export class Channel<Data = unknown> {
   /** @internal The hub closes: nothing is piped any more. */
   close(): void {
     this.#closed = true;
-    this.#stopPipes();
+    this.#stopWriters();
   }
 
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#station.ended(this);
-    this.#stopPipes();
+    this.#stopWriters();
   }
 
-  #stopPipes(): void {
+  #stopWriters(): void {
     for (const writer of this.#member.feed.writers) writer.stop();
+    // The handlers of the signal are the user's code, and the end of the channel is under way.
+    if (this.#controller !== undefined) queueMicrotask(() => this.#abort());
+  }
+
+  #abort(): void {
+    this.#controller?.abort(this.#ended ? new ChannelEndedError(this.id) : new HubClosedError());
   }
 
   /** Returns how long the event is, but for its number: in units of UTF-16, which are bytes mostly. */
@@ -262,15 +287,19 @@ export class Channel<Data = unknown> {
     writer?: WaitingWriter,
   ): number {
     const { sequence, settings, relay } = this.#station;
-    // After the encoder, which is code of the user's and may have done anything, even ended this channel.
-    if (this.#ended) throw new ChannelEndedError(this.id);
     const body = encodeBody(text, event);
     const position = { epoch: sequence.epoch, seq: sequence.head + 1 };
     checkSize(body, position, this.#member.label, settings.maxFrame);
 
+    const write = { member: this.#member, body, event, outcome, perNode, writer };
+    // Asked last: the encoder is the user's code, and may have ended this channel.
+    if (this.#ended) {
+      relay.drop(write, new ChannelEndedError(this.id));
+      return 0;
+    }
     this.#writes += 1;
     this.#lastWrite = thisTurn();
-    relay.write({ member: this.#member, body, event, outcome, perNode, writer });
+    relay.write(write);
     this.#station.wrote();
     return body.length + this.#member.label.length;
   }
@@ -291,6 +320,13 @@ export class Channel<Data = unknown> {
       `The data was encoded as ${typeof text}, not a string: write what JSON can say, or give the channel an encode.`,
     );
   }
+}
+
+function createController(): AbortController {
+  const controller = new AbortController();
+  // Everything that feeds a channel may hang on its signal: Node would warn of a leak at eleven.
+  setMaxListeners(0, controller.signal);
+  return controller;
 }
 
 /** A channel at one moment. */

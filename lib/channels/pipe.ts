@@ -155,7 +155,7 @@ export class Pipe<Item> implements Writer, WaitingWriter {
 
   refused(happened: 'never' | 'unknown', cause: unknown): void {
     // It ended on another node, and that has yet to be heard here.
-    if (cause instanceof BackplaneError && cause.cause instanceof ChannelEndedError) {
+    if (cause instanceof ChannelEndedError) {
       this.stop();
       return;
     }

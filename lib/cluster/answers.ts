@@ -1,6 +1,6 @@
 import type { Asker } from '../core/backplane.js';
 import { type NodeOutcome, Tally } from '../core/outcome.js';
-import { Poll, refusedOf, unknownOf } from './poll.js';
+import { Poll } from './poll.js';
 
 /** Listeners of a channel on all nodes. */
 export interface ListenerCount {
@@ -87,17 +87,17 @@ export class Answers {
   /**
    * The write was refused: it has not happened, or nobody knows. Listeners of other nodes can't be counted then, nor is
    * it known that there was none.
+   * @param outcome its outcome on this node
    */
-  giveUp(write: number, happened: 'never' | 'unknown', listeners: number): void {
-    // Never inside the write itself.
-    queueMicrotask(() => {
+  giveUp(write: number, outcome: NodeOutcome): void {
+    // Never inside the write itself; and a loop that awaits writes which are refused lets the event loop go round.
+    setImmediate(() => {
       const { id } = this.#node;
       const poll = this.#outcomes.get(write);
       if (poll === undefined) return;
       // What has come here has happened; but who else took it was not told.
       const nodes = this.#taken.has(write) ? [id, ELSEWHERE] : [id];
-      if (nodes.length === 1)
-        poll.answer(id, (happened === 'never' ? refusedOf : unknownOf)(Math.max(listeners, 1)));
+      if (nodes.length === 1) poll.answer(id, outcome);
       poll.expect(new Map(nodes.map((node) => [node, 0])), 0);
     });
   }

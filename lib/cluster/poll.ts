@@ -1,4 +1,4 @@
-import type { NodeOutcome, Outcome } from '../core/outcome.js';
+import type { FailureReason, NodeOutcome, Outcome } from '../core/outcome.js';
 
 const NOBODY: ReadonlyMap<string, number> = new Map();
 
@@ -74,14 +74,14 @@ export function unknownOf(listeners: number): NodeOutcome {
   return { status: 'failure', listeners, delivered: 0, failed: 0, unknown: listeners, reasons: {} };
 }
 
-/** That of a write which the backplane never accepted. */
-export function refusedOf(listeners: number): NodeOutcome {
+/** That of a write which was never accepted. */
+export function refusedOf(listeners: number, reason: FailureReason): NodeOutcome {
   return {
     status: 'failure',
     listeners,
     delivered: 0,
     failed: listeners,
     unknown: 0,
-    reasons: { backplane: listeners },
+    reasons: { [reason]: listeners },
   };
 }

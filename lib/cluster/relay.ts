@@ -1,6 +1,6 @@
 import { v4 as uuid } from 'uuid';
 import type { Backplane, Entry, Link, Node, Retained, Terms } from '../core/backplane.js';
-import { BackplaneError, HubClosedError } from '../core/errors.js';
+import { BackplaneError, ChannelEndedError, type CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import type { Settings } from '../core/options.js';
 import type { Deferred, NodeOutcome, Outcome } from '../core/outcome.js';
@@ -13,7 +13,7 @@ import { sizeOf } from '../sse/frame.js';
 import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
 import { Follower, type Member } from './follower.js';
 import { type Letter, Outbox } from './outbox.js';
-import { outcomeOf, Poll } from './poll.js';
+import { outcomeOf, Poll, refusedOf, unknownOf } from './poll.js';
 
 /** What a relay needs of its hub. */
 export interface RelayStation {
@@ -182,6 +182,11 @@ export class Relay implements Node {
     this.#append(member, body, number, outcome !== undefined, told);
   }
 
+  /** Gives up a write of which the relay knows that it can't happen. */
+  drop(write: Write, cause: CometError): void {
+    this.#teller(write, ++this.#writes).refused('never', cause);
+  }
+
   /** Who tells of a write what becomes of it. */
   #teller({ member, body, event, outcome, perNode, writer }: Write, number: number): Told {
     const { events, sequence } = this.#station;
@@ -214,10 +219,14 @@ export class Relay implements Node {
         const position = formatPosition(at);
         events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
       },
-      refused: (happened, cause) => {
+      refused: (happened, error) => {
+        const cause = endOf(error) ?? error;
         writer?.refused(happened, cause);
         if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
-        this.#answers.giveUp(number, happened, member.feed.listeners);
+        const reason = cause instanceof ChannelEndedError ? 'ended' : 'backplane';
+        const listeners = Math.max(member.feed.listeners, 1);
+        const outcome = happened === 'never' ? refusedOf(listeners, reason) : unknownOf(listeners);
+        this.#answers.giveUp(number, outcome);
       },
     };
   }
@@ -403,4 +412,10 @@ export class Relay implements Node {
       throw error;
     }
   }
+}
+
+/** The error by which an engine says that the channel of a write has ended, on another node. */
+function endOf(error: unknown): ChannelEndedError | undefined {
+  const { cause } = error instanceof BackplaneError ? error : {};
+  return cause instanceof ChannelEndedError ? cause : undefined;
 }

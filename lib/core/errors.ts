@@ -50,7 +50,9 @@ export class TooManyVirtualChannelsError extends CometError {
   }
 }
 
-/** A write on a channel after its `end()`. */
+/**
+ * The channel has ended, here or on another node. `pipe` rejects with it; for `write` and `send` it is the `cause` of the event `drop`.
+ */
 export class ChannelEndedError extends CometError {
   readonly code = 'CHANNEL_ENDED';
 

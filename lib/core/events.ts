@@ -9,7 +9,7 @@ import type { FailureReason, Outcome } from './outcome.js';
  * `ended`, `dismissed` by `dismiss()`, the hub closing (`drained`).
  */
 export type LeaveReason =
-  | Exclude<FailureReason, 'backplane'>
+  | Exclude<FailureReason, 'ended' | 'backplane'>
   | 'timeout'
   | 'lifetime'
   | 'expired'
@@ -79,8 +79,8 @@ export interface CometEvents {
   /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
   outcome: { channel: string; position: string; elapsed: number; outcome: Outcome };
   /**
-   * A write never reached the backplane (`never`), or nobody knows whether it did (`unknown`): `cause` says why. Its
-   * listeners may have missed it.
+   * A write was given up (`never`), or nobody knows whether it happened (`unknown`): `cause` says why. It is a ChannelEndedError if
+   * the channel had ended, and otherwise of the backplane. Listeners may have missed the event.
    */
   drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
   /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */

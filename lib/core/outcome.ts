@@ -1,8 +1,8 @@
 /**
  * Why a write failed on a stream: it ended first (`closed`), broke (`error`), fell off the log (`overrun`),
  * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), or was closed by
- * `deactivate()` (`deactivated`); or the write was never accepted by the `backplane`, and then it counts for each
- * listener of this node, and for one where it has none: how many there are on others, nobody knows.
+ * `deactivate()` (`deactivated`). Or the write was never accepted, because its channel had `ended` or by the `backplane`: then it
+ * counts for each listener of this node, and for one where it has none, because the listeners of other nodes are not known.
  */
 export type FailureReason =
   | 'closed'
@@ -11,6 +11,7 @@ export type FailureReason =
   | 'stalled'
   | 'vanished'
   | 'deactivated'
+  | 'ended'
   | 'backplane';
 
 /**

@@ -161,6 +161,7 @@ function written(
   event: string | undefined,
   isAsync: boolean,
 ): Reply | Promise<Reply> {
+  if (channel.ended) return ended();
   const asked = isAsync ? undefined : new Deferred<Outcome>();
   try {
     channel.writeText(text, event, asked);
@@ -175,8 +176,13 @@ function written(
 /** Waits without the text, of which a slow listener would have many be held. */
 async function became(asked: Promise<Outcome>): Promise<Reply> {
   const outcome = await asked;
+  if (outcome.reasons.ended !== undefined) return ended();
   if (outcome.reasons.backplane === undefined) return new Reply(200, outcome);
   return later(503, 'BACKPLANE', 'The backplane is away and has not taken it: nothing was written.');
+}
+
+function ended(): Refusal {
+  return new Refusal(404, 'CHANNEL_ENDED', 'The channel has ended: nothing was written.');
 }
 
 /** The names of what a client prefers (RFC 7240 §2). */

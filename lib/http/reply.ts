@@ -18,7 +18,6 @@ const STATUS_OF: Readonly<Record<string, number>> = {
   INVALID_EVENT_NAME: 400,
   INVALID_DATA: 400,
   FRAME_TOO_LARGE: 413,
-  CHANNEL_ENDED: 404,
   HUB_CLOSED: 503,
 };
 

@@ -291,7 +291,7 @@ export class Checker {
       return;
     }
     const says = `${token} on ${channel}, says ${JSON.stringify(outcome)}`;
-    const isRefused = outcome.reasons.backplane !== undefined;
+    const isRefused = outcome.reasons.backplane !== undefined || outcome.reasons.ended !== undefined;
     const isPartial = happened === 'unknown' && outcome.unknown === 0;
     if (isRefused !== (happened === 'never') || isPartial || (isRefused && outcome.delivered > 0)) {
       this.fault(`FALSE OUTCOME: ${says}, and was dropped as ${happened}`);

@@ -202,7 +202,7 @@ class Game {
         this.#asked.push(asked);
         void channel.send(data).then((outcome) => {
           asked.outcome = outcome;
-          if (outcome.reasons.backplane) this.#refused.add(data);
+          if (outcome.reasons.backplane || outcome.reasons.ended) this.#refused.add(data);
         });
       }
     }
