@@ -260,6 +260,67 @@ describe('The options of channels.open()', () => {
     expect(news.inspect().frames).to.equal(1);
     refused(() => channels.open('news', { rewind: -1 }), 'rewind', 'rewind');
   });
+
+  describe('that differ from those of the channel', () => {
+    const encode = (data: unknown) => `<${data}>`;
+
+    /** What is told where a channel is opened with options, and once more with others. */
+    async function told(options: ChannelOptions, ...others: ChannelOptions[]): Promise<string[]> {
+      const push = comet();
+      const errors: string[] = [];
+      push.on('error', (error) => {
+        expect(error).to.be.an.instanceof(InvalidOptionError);
+        errors.push((error as Error).message);
+      });
+      const news = push.channels.open('news', options);
+      for (const other of others) expect(push.channels.open('news', other)).to.equal(news);
+      await new Promise(setImmediate);
+      return errors;
+    }
+
+    const differences: [ChannelOptions, ChannelOptions, string][] = [
+      [{ rewind: 1 }, { rewind: 5 }, 'rewind 5 instead of 1'],
+      [{}, { lag: 'latest' }, 'lag "latest" instead of "close"'],
+      [{ log: { frames: 5 } }, { log: { frames: 6, bytes: 2 ** 20 } }, 'log.frames 6 instead of 5'],
+      [{}, { log: { age: null } }, 'log.age null instead of 300000'],
+      [{}, { encode }, 'encode [Function: encode] instead of [Function: encodeText]'],
+    ];
+    for (const [options, other, text] of differences) {
+      it(`are told once as an error: ${text}`, async () => {
+        const errors = await told(options, other, other, { rewind: 9 });
+        expect(errors).to.have.length(1);
+        expect(errors[0])
+          .to.contain('"news"')
+          .and.contain(`(${text})`)
+          .and.match(/: .+\.$/);
+      });
+    }
+
+    it('are told together', async () => {
+      expect((await told({}, { rewind: 3, lag: 'latest' }))[0]).to.contain(
+        '(lag "latest" instead of "close", rewind 3 instead of 0)',
+      );
+    });
+
+    it('are none where open() leaves them out, or gives the same once more', async () => {
+      const options = { rewind: 1, log: { frames: 5 }, encode };
+      const again = { rewind: 1, log: { frames: 5, age: undefined }, encode: (data: unknown) => `<${data}>` };
+      expect(await told(options, {}, { lag: undefined }, { log: {} }, options, again)).to.deep.equal([]);
+    });
+
+    it('are told of each channel, and of one that is made anew', async () => {
+      const push = comet();
+      const errors: unknown[] = [];
+      push.on('error', (error) => errors.push(error));
+      for (const name of ['news', 'chat', 'news']) {
+        push.channels.open(name, { rewind: 1 });
+        push.channels.open(name, { rewind: 2 });
+        push.channels.find(name)?.end();
+      }
+      await new Promise(setImmediate);
+      expect(errors).to.have.length(3);
+    });
+  });
 });
 
 describe('The options of a channel', () => {

@@ -580,6 +580,23 @@ describe('A channel on several nodes', () => {
     expect(await client.heard(1)).to.deep.equal(['still known']);
   });
 
+  it('is encoded as the node says that opens it, though a client had asked for it there before', async () => {
+    const redis = await RedisServer.start();
+    const [a, b] = await nodes(redis.port, ['a', 'b']);
+    a!.push.channels.create({ name: 'news' });
+    await a!.push.health();
+    const client = await b!.listen('news');
+    const errors: unknown[] = [];
+    b!.push.on('error', (error) => errors.push(error));
+    const atB = b!.push.channels.open<number>('news', { rewind: 0, encode: (data) => `<${data}>` });
+    await atB.send(5);
+    expect(await client.heard(1)).to.deep.equal(['<5>']);
+    expect(errors).to.deep.equal([]);
+    b!.push.channels.open('news', { rewind: 1 });
+    await atB.send(6);
+    expect(errors).to.have.length(1);
+  });
+
   it('ends on all nodes when it ends on one, for guests and for those who have opened it', async () => {
     const redis = await RedisServer.start();
     const [a, b, c] = await nodes(redis.port, ['a', 'b', 'c']);

@@ -70,7 +70,7 @@ export class Channel<Data = unknown> {
   /** Its `chan_id`: what a client registers with. */
   readonly id: string;
   readonly #station: Station;
-  readonly #encode: (data: Data) => unknown;
+  #encode: (data: Data) => unknown;
   readonly #member: Member;
   #ended = false;
   #linger = LINGER_MS;
@@ -131,6 +131,16 @@ export class Channel<Data = unknown> {
     this.#controller ??= createController();
     if (this.#ended || this.#closed) this.#abort();
     return this.#controller.signal;
+  }
+
+  /** @internal */
+  get settings(): ChannelSettings {
+    return { ...this.#member.terms, encode: this.#encode as ChannelSettings['encode'] };
+  }
+
+  /** @internal Sets how data is encoded, on a channel of another node: that one could not say. */
+  encodeBy(encode: ChannelSettings['encode']): void {
+    this.#encode = encode as (data: Data) => unknown;
   }
 
   /** @internal */

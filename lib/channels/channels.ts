@@ -3,11 +3,17 @@ import type { Terms } from '../core/backplane.js';
 import {
   HubClosedError,
   InvalidChannelNameError,
+  InvalidOptionError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from '../core/errors.js';
 import type { Events } from '../core/events.js';
-import { type ChannelOptions, type ChannelSettings, channelSettings } from '../core/options.js';
+import {
+  type ChannelOptions,
+  type ChannelSettings,
+  channelSettings,
+  differencesOf,
+} from '../core/options.js';
 import type { EndedChannels } from '../delivery/ended.js';
 import type { Feed } from '../delivery/feed.js';
 import type { WaitingNames } from '../delivery/waiting.js';
@@ -25,6 +31,8 @@ export class Channels implements Iterable<Channel> {
   readonly #channels = new Map<string, Channel<never>>();
   // Those that other nodes have made, and that are here for their listeners' sake.
   readonly #guests = new Set<Channel<never>>();
+  // Those that were opened with options which they do not have.
+  readonly #differing = new WeakSet<Channel<never>>();
   readonly #station: Station;
   readonly #events: Events;
   readonly #ended: EndedChannels;
@@ -79,13 +87,17 @@ export class Channels implements Iterable<Channel> {
 
   /**
    * Finds the channel of that name, or makes it. The options are for a channel that is made: one that is found
-   * keeps its own.
+   * keeps its own, and `on('error')` tells once which of the options it does not have.
    * @throws as `create`, but for the name in use
    */
   open<Data = unknown>(name: string, options: ChannelOptions<Data> = {}): Channel<Data> {
     const own = channelSettings(options, this.#station.settings);
     checkChannelName(name);
-    return this.find<Data>(name) ?? this.#make(name, own);
+    const channel = this.#channels.get(name);
+    if (channel === undefined) return this.#make(name, own);
+    if (this.#guests.delete(channel)) channel.encodeBy(own.encode);
+    this.#tellDifferences(channel, options);
+    return channel as Channel<Data>;
   }
 
   /** The channel of that id, if there is one here. */
@@ -133,6 +145,20 @@ export class Channels implements Iterable<Channel> {
     channel.feed.isAwaited = this.#waiting.has(name);
     if (this.#events.has('create')) this.#events.emit('create', { channel: name });
     return channel;
+  }
+
+  /** Once for a channel: it may be opened for every request. */
+  #tellDifferences(channel: Channel<never>, options: ChannelOptions<never>): void {
+    if (this.#differing.has(channel)) return;
+    const differences = differencesOf(options, channel.settings);
+    if (differences.length === 0) return;
+    this.#differing.add(channel);
+    this.#events.fail(
+      new InvalidOptionError(
+        `The channel ${JSON.stringify(channel.id)} keeps its options, from which those of open() differ (${differences.join(', ')}): ` +
+          'open it with the same options everywhere, or end() it first.',
+      ),
+    );
   }
 
   #free(channel: Channel<never>): void {

@@ -93,8 +93,8 @@ export interface CometEvents {
   close: Record<never, never>;
   /**
    * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`, a source that
-   * was stopped.
-   * No stream is harmed by it. Where nobody listens, it is a warning of the process.
+   * was stopped. Or `channels.open()` was given options that its channel does not have: an InvalidOptionError, once for a channel.
+   * No stream is harmed by it. If `error` has no handler, it is a warning of the process.
    */
   error: unknown;
 }

@@ -364,6 +364,26 @@ export function channelSettings(given: unknown, hub: Settings, ...others: string
   return settle(given, channelChecks, { log, lag, rewind, encode }, '', others);
 }
 
+/** What of the options differs from what a channel is set to, as text: `rewind 5 instead of 1`. */
+export function differencesOf(given: object, settings: object, prefix = ''): string[] {
+  return Object.entries(settings).flatMap(([key, set]) => {
+    const value = (given as Record<string, unknown>)[key];
+    if (value === undefined || isSame(value, set)) return [];
+    if (isObject(value) && isObject(set)) return differencesOf(value, set, `${prefix}${key}.`);
+    return [`${prefix}${key} ${show(value)} instead of ${show(set)}`];
+  });
+}
+
+/** Two functions of the same text are the same: where a channel is opened in a handler, each request makes one of its own. */
+function isSame(one: unknown, other: unknown): boolean {
+  if (typeof one === 'function' && typeof other === 'function') return String(one) === String(other);
+  return one === other;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
 /**
  * The settings of a publisher.
  * @throws InvalidOptionError as `hubSettings`, and without an `authorize`
