@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { ChannelSnapshot } from './channels/channel.js';
 import { Channels } from './channels/channels.js';
 import { type BackplaneSnapshot, type Health, Relay } from './cluster/relay.js';
+import { AsyncContext } from './core/context.js';
 import { Deadlines } from './core/deadlines.js';
 import { HubClosedError } from './core/errors.js';
 import { type CometEvents, Events, type RefusalCode } from './core/events.js';
@@ -184,6 +185,7 @@ class Hub {
   readonly channels: Channels;
   readonly registration: Registration;
   readonly #settings: Settings;
+  readonly #context = new AsyncContext();
   readonly #sequence = new Sequence();
   readonly #flush = new Flush(this.#sequence);
   readonly #roster: Roster;
@@ -266,7 +268,7 @@ class Hub {
     // All at once for the writers, whose outcomes settle now; in slices for the streams, whose ends cost most.
     const listeners = [...this.#roster];
     for (const listener of listeners) listener.dismiss('deactivated');
-    inSlices(eachOf(listeners, (listener) => listener.close(retry && drawn(retry))));
+    this.#toEach(listeners, (listener) => listener.close(retry && drawn(retry)));
     this.events.emit('deactivate', {});
   }
 
@@ -276,13 +278,14 @@ class Hub {
     checkFlag(reset, 'reset');
     this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
     this.#suitSweep();
-    if (reset) inSlices(eachOf([...this.#roster], (listener) => listener.end('timeout')));
+    if (reset) this.#toEach([...this.#roster], (listener) => listener.end('timeout'));
   }
 
   dismiss(id: string): boolean {
     const listener = this.#roster.find(id);
-    listener?.end('dismissed');
-    return listener !== undefined;
+    if (listener === undefined) return false;
+    this.#toEach([listener], () => listener.end('dismissed'));
+    return true;
   }
 
   inspect(options: InspectOptions = {}): Snapshot {
@@ -329,9 +332,11 @@ class Hub {
     checkKnown(options, ['drain']);
     const { drain = 3000 } = options;
     checkDuration(drain, 'drain');
-    this.#closed ??= this.#drain(drain).finally(() => {
-      this.#isOver = true;
-    });
+    this.#closed ??= this.#context
+      .run(() => this.#drain(drain))
+      .finally(() => {
+        this.#isOver = true;
+      });
     await this.#closed;
   }
 
@@ -345,12 +350,17 @@ class Hub {
     }, drain);
     const settled = this.#relay.settle();
     if (settled !== undefined) await Promise.race([settled, overdue.promise]);
-    inSlices(eachOf([...this.#roster], (listener) => listener.end('drained', drawn([1, drain]))));
+    this.#toEach([...this.#roster], (listener) => listener.end('drained', drawn([1, drain])));
     await this.#roster.empty();
     await Promise.race([this.#relay.answered(), overdue.promise]);
     clearTimeout(deadline);
     await this.#relay.close();
     this.#sweep.stop();
+  }
+
+  /** Ends listeners in slices, in the context of the hub: the stream of one that is blocked outlives the call. */
+  #toEach(listeners: readonly Listener[], end: (listener: Listener) => void): void {
+    this.#context.run(() => inSlices(eachOf(listeners, end)));
   }
 
   *#pass(elapsed: number): Generator<void> {

@@ -199,6 +199,8 @@ describe('curl -N', () => {
     await Promise.race([output.until('data: 3\n\n'), exit]);
     news.end();
     expect(await exit).to.equal(0);
-    expect(output.text).to.match(/\ndata: .+"recovered":true,"gaps":\[\]}\n\nid: .+\ndata: 2\n\nid: .+\ndata: 3\n\n/);
+    expect(output.text).to.match(
+      /\ndata: .+"recovered":true,"gaps":\[\]}\n\nid: .+\ndata: 2\n\nid: .+\ndata: 3\n\n/,
+    );
   });
 });

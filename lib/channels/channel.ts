@@ -3,6 +3,7 @@ import type { ListenerCount } from '../cluster/answers.js';
 import type { Member } from '../cluster/follower.js';
 import type { Relay, WaitingWriter } from '../cluster/relay.js';
 import { type Moment, thisTurn } from '../core/clock.js';
+import type { AsyncContext } from '../core/context.js';
 import {
   ChannelEndedError,
   CometError,
@@ -32,7 +33,9 @@ export interface SendOptions {
 
 /** How an event is written. */
 export interface WriteOptions extends SendOptions {
-  /** Is resolved with what became of the write. Default: nobody asks, and nothing is tracked. */
+  /**
+   * Is resolved with what became of the write, in the async context of the write. Default: nobody asks, and nothing is tracked.
+   */
   outcome?: Pick<Deferred<Outcome>, 'resolve'> | undefined;
 }
 
@@ -48,6 +51,7 @@ export interface Station {
   readonly sequence: Sequence;
   readonly relay: Relay;
   readonly events: Events;
+  readonly context: AsyncContext;
   /** A log holds frames, which grow old. */
   wrote(): void;
   /** Up to this position a channel of this name may have ended before. */
@@ -273,7 +277,8 @@ export class Channel<Data = unknown> {
   }
 
   #abort(): void {
-    this.#controller?.abort(this.#ended ? new ChannelEndedError(this.id) : new HubClosedError());
+    const reason = this.#ended ? new ChannelEndedError(this.id) : new HubClosedError();
+    this.#station.context.run(() => this.#controller?.abort(reason));
   }
 
   /** Returns how long the event is, but for its number: in units of UTF-16, which are bytes mostly. */

@@ -1,5 +1,6 @@
 import { v4 as uuid } from 'uuid';
 import type { Terms } from '../core/backplane.js';
+import { AsyncContext } from '../core/context.js';
 import {
   HubClosedError,
   InvalidChannelNameError,
@@ -41,7 +42,7 @@ export class Channels implements Iterable<Channel> {
 
   /** @internal There is one for each hub: `push.channels`. */
   constructor(
-    hub: Omit<Station, 'events' | 'lastEnd' | 'ended' | 'lingers' | 'left'>,
+    hub: Omit<Station, 'events' | 'context' | 'lastEnd' | 'ended' | 'lingers' | 'left'>,
     events: Events,
     ended: EndedChannels,
     waiting: WaitingNames<Feed>,
@@ -52,6 +53,7 @@ export class Channels implements Iterable<Channel> {
     this.#station = {
       ...hub,
       events,
+      context: new AsyncContext(),
       wrote: () => hub.wrote(),
       lastEnd: (name) => ended.lastEnd(name),
       ended: (channel) => this.#free(channel),

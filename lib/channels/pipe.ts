@@ -1,4 +1,5 @@
 import type { Relay, WaitingWriter } from '../cluster/relay.js';
+import { AsyncContext } from '../core/context.js';
 import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../core/errors.js';
 import { checkFlag, checkKnown, checkWait } from '../core/options.js';
 import { Deferred } from '../core/outcome.js';
@@ -98,6 +99,7 @@ export class Pipe<Item> implements Writer, WaitingWriter {
   readonly #settings: PipeSettings<Item>;
   readonly #outlet: Outlet<Item>;
   readonly #done = new Deferred<Piped>();
+  readonly #context = new AsyncContext();
   #items = 0;
   #isOver = false;
 
@@ -268,7 +270,7 @@ export class Pipe<Item> implements Writer, WaitingWriter {
     // What it has to say to that is nothing that whoever pipes it could act on.
     const { fail } = this.#outlet;
     try {
-      Promise.resolve(this.#source.stop(reason)).catch(fail);
+      this.#context.run(() => Promise.resolve(this.#source.stop(reason)).catch(fail));
     } catch (error) {
       fail(error);
     }

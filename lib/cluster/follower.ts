@@ -9,6 +9,7 @@ import type {
   Snapshot,
   Terms,
 } from '../core/backplane.js';
+import { AsyncContext } from '../core/context.js';
 import { BackplaneError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { Deferred, type Tally } from '../core/outcome.js';
@@ -109,6 +110,7 @@ export class Follower {
   // None in one process, where everything arrives as it is written.
   readonly #remote: RemoteLink | undefined;
   readonly #hub: Lookup;
+  readonly #context = new AsyncContext();
   readonly #mirrors = new Map<string, Mirror>();
   #waiters: Waiter[] = [];
 
@@ -220,7 +222,7 @@ export class Follower {
     this.#connected = true;
     this.#caughtUp = false;
     this.#subscribed.clear();
-    void this.#pursue();
+    this.#pursue();
   }
 
   disconnected(cause: Error): void {
@@ -299,7 +301,7 @@ export class Follower {
     if (this.#connected && now - this.#began > pause) {
       link.reset(new Error(`The backplane did not answer within ${pause} ms.`));
     }
-    void this.#pursue();
+    this.#pursue();
   }
 
   /** Lets a channel go that nobody has listened to for a while. */
@@ -332,7 +334,7 @@ export class Follower {
     const done = new Deferred<void>();
     if (this.#isClosed) throw this.#unreachable();
     this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
-    void this.#pursue();
+    this.#pursue();
     return done.promise;
   }
 
@@ -351,20 +353,24 @@ export class Follower {
   /** Looks at every channel, though nothing is in doubt. */
   #lookSoon(): void {
     this.#due = true;
-    void this.#pursue();
+    this.#pursue();
   }
 
   /** Something may be missing. */
   #doubt(): void {
     this.#synced = false;
-    void this.#pursue();
+    this.#pursue();
   }
 
   /** Looks at the order for as long as there is reason to. One look at a time, of one connection. */
-  async #pursue(): Promise<void> {
-    const life = this.#life;
+  #pursue(): void {
     const link = this.#remote;
-    if (link === undefined || this.#pursuing === life || !this.#connected) return;
+    if (link === undefined || this.#pursuing === this.#life || !this.#connected) return;
+    // A request may be the reason. Others will be.
+    void this.#context.run(() => this.#lookOnAndOn(link, this.#life));
+  }
+
+  async #lookOnAndOn(link: RemoteLink, life: number): Promise<void> {
     this.#pursuing = life;
     try {
       while (this.#life === life && this.#hasReason()) {
@@ -543,7 +549,7 @@ export class Follower {
     member.ended(seq);
     // Somebody may have waited for it, or waits for the next one of its name.
     this.#tellMet();
-    void this.#pursue();
+    this.#pursue();
   }
 
   /** The log of a channel is what the backplane retains of it. */

@@ -1,9 +1,10 @@
 import { v4 as uuid } from 'uuid';
 import type { Backplane, Entry, Link, Node, Retained, Terms } from '../core/backplane.js';
+import { AsyncContext } from '../core/context.js';
 import { BackplaneError, ChannelEndedError, type CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import type { Settings } from '../core/options.js';
-import type { Deferred, NodeOutcome, Outcome } from '../core/outcome.js';
+import { Deferred, type NodeOutcome, type Outcome } from '../core/outcome.js';
 import { formatPosition, type Position, type Sequence } from '../core/position.js';
 import type { EndedChannels } from '../delivery/ended.js';
 import type { Feed } from '../delivery/feed.js';
@@ -194,10 +195,13 @@ export class Relay implements Node {
     let place: Position | undefined;
     if (outcome !== undefined) {
       const at = performance.now();
+      // Code that awaits a Deferred has its own context. Another resolve is a callback, and has that of the write.
+      const resolve = (told: Outcome) => outcome.resolve(told);
+      const settle = outcome instanceof Deferred ? resolve : AsyncContext.bind(resolve);
       const poll = new Poll<NodeOutcome>((answered) => {
         const told = outcomeOf(answered, perNode);
         this.#answers.forget(number);
-        events.guard(() => outcome.resolve(told));
+        events.guard(() => settle(told));
         if (!events.has('outcome')) return;
         const position = place === undefined ? '' : formatPosition(place);
         events.emit('outcome', { channel, position, elapsed: performance.now() - at, outcome: told });

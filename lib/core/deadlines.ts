@@ -1,3 +1,4 @@
+import { AsyncContext } from './context.js';
 import { inSlices } from './slices.js';
 
 // Deadlines within the same 20 ms share one wake-up, so that very many of them cost no more than 50 timers a second.
@@ -9,6 +10,7 @@ const STEP_MS = 20;
  */
 export class Deadlines<Item> {
   readonly #due: (item: Item) => void;
+  readonly #context = new AsyncContext();
   // By the step at whose end they are due.
   readonly #items = new Map<number, Set<Item>>();
   #timer: NodeJS.Timeout | undefined;
@@ -34,7 +36,8 @@ export class Deadlines<Item> {
   #await(step: number): void {
     clearTimeout(this.#timer);
     this.#next = step;
-    this.#timer = setTimeout(this.#wake, Math.max(step * STEP_MS - Date.now(), 1)).unref();
+    const delay = Math.max(step * STEP_MS - Date.now(), 1);
+    this.#timer = this.#context.run(() => setTimeout(this.#wake, delay).unref());
   }
 
   readonly #wake = (): void => {

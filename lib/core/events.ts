@@ -1,5 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
+import { AsyncContext } from './context.js';
 import { InvalidOptionError } from './errors.js';
 import type { FailureReason, Outcome } from './outcome.js';
 
@@ -137,7 +138,8 @@ export class Events {
   readonly #handlers = new Map<keyof CometEvents, Set<Handler<never>>>();
 
   /**
-   * Calls `handler` for each event of that name until the function that it returns is called.
+   * Calls `handler` for each event of that name until the function that it returns is called: in the async context of this call, not of
+   * what it tells.
    * @throws InvalidOptionError for a name that is none, or a handler that is no function
    */
   on<Name extends keyof CometEvents>(name: Name, handler: Handler<Name>): () => void {
@@ -150,7 +152,8 @@ export class Events {
     const handlers = this.#handlers.get(name) ?? new Set();
     this.#handlers.set(name, handlers);
     // Wrapped, so that the same function may be given twice and each switch turns off its own.
-    const entry: Handler<Name> = (event) => handler(event);
+    const context = new AsyncContext();
+    const entry: Handler<Name> = (event) => context.runInAsyncScope(handler, undefined, event);
     handlers.add(entry);
     return () => {
       handlers.delete(entry);

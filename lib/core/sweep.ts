@@ -1,3 +1,4 @@
+import { AsyncContext } from './context.js';
 import { inSlices } from './slices.js';
 
 /** What is swept: told how many milliseconds have passed, it yields wherever it may be interrupted. */
@@ -13,6 +14,7 @@ export interface Swept {
  */
 export class Sweep {
   readonly #swept: Swept;
+  readonly #context = new AsyncContext();
   #period = 1000;
   #timer: NodeJS.Timeout | undefined;
   #last = 0;
@@ -36,7 +38,7 @@ export class Sweep {
   start(): void {
     if (this.#timer !== undefined) return;
     this.#last = performance.now();
-    this.#timer = setInterval(this.#tick, this.#period).unref();
+    this.#timer = this.#context.run(() => setInterval(this.#tick, this.#period).unref());
   }
 
   stop(): void {

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { AsyncContext } from '../core/context.js';
 import { HOLD_MS } from '../core/slices.js';
 
 /** A reader that is behind. */
@@ -13,6 +14,7 @@ export interface BehindReader {
  */
 export class CatchUp {
   readonly #behind = new Set<BehindReader>();
+  readonly #context = new AsyncContext();
   // Until when this turn's readers may read. Undefined before the first of them.
   #until: number | undefined;
 
@@ -20,7 +22,7 @@ export class CatchUp {
   start(reader: BehindReader): void {
     if (this.#until === undefined) {
       this.#until = performance.now() + HOLD_MS;
-      setImmediate(this.#turn);
+      this.#context.run(() => setImmediate(this.#turn));
     }
     const mayRead = this.#behind.size === 0 && performance.now() < this.#until;
     if (mayRead && reader.readOn(this.#until)) return;
@@ -31,7 +33,7 @@ export class CatchUp {
   startLater(reader: BehindReader): void {
     if (this.#until === undefined) {
       this.#until = 0;
-      setImmediate(this.#turn);
+      this.#context.run(() => setImmediate(this.#turn));
     }
     this.#behind.add(reader);
   }

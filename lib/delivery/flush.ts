@@ -1,3 +1,4 @@
+import { AsyncContext } from '../core/context.js';
 import type { Sequence } from '../core/position.js';
 import { inSlices } from '../core/slices.js';
 import { Batch, type Frame } from '../sse/frame.js';
@@ -15,6 +16,8 @@ export class Flush implements Iterator<void> {
   /** Frames that were delivered, each as often as there were streams that took it. */
   delivered = 0;
   readonly #sequence: Sequence;
+  // Not that of a writer: a write that is pending holds the context in which it was made, for as long as its client is blocked.
+  readonly #context = new AsyncContext();
   // In the order in which they were first written to.
   #news: News[] = [];
   #pass: Iterator<void, void> | undefined;
@@ -68,7 +71,7 @@ export class Flush implements Iterator<void> {
     this.#news.push(feed.news);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(this.#begin);
+    this.#context.run(() => setImmediate(this.#begin));
   }
 
   readonly #begin = (): void => {
@@ -105,7 +108,9 @@ export class Flush implements Iterator<void> {
   /** Runs the pass to its end at once. Returns false where that can't be. */
   #complete(): boolean {
     if (this.#held) return false;
-    while (!this.next().done);
+    this.#context.run(() => {
+      while (!this.next().done);
+    });
     return true;
   }
 
