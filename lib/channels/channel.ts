@@ -34,7 +34,8 @@ export interface SendOptions {
 /** How an event is written. */
 export interface WriteOptions extends SendOptions {
   /**
-   * Is resolved with what became of the write, in the async context of the write. Default: nobody asks, and nothing is tracked.
+   * Is resolved with what became of the write, in the async context of the write. Default: nobody asks, and nothing is
+   * tracked.
    */
   outcome?: Pick<Deferred<Outcome>, 'resolve'> | undefined;
 }
@@ -128,8 +129,8 @@ export class Channel<Data = unknown> {
 
   /**
    * Aborts when nothing more can be written: with a ChannelEndedError as its reason when the channel has ended, here or on
-   * another node, and with a HubClosedError when the hub closes. Stop what writes on the channel by it. Its handlers are never called
-   * inside the call that ends the channel.
+   * another node, and with a HubClosedError when the hub closes. Stop what writes on the channel by it. Its handlers are
+   * never called inside the call that ends the channel.
    */
   get signal(): AbortSignal {
     this.#controller ??= createController();
@@ -169,8 +170,8 @@ export class Channel<Data = unknown> {
   }
 
   /**
-   * Sends an event to all listeners, at the end of this turn of the event loop. On a channel that has ended, the event is dropped:
-   * `on('drop')` tells, and the outcome is a failure with the reason `ended`.
+   * Sends an event to all listeners, at the end of this turn of the event loop. On a channel that has ended, the event is
+   * dropped: `on('drop')` tells, and the outcome is a failure with the reason `ended`.
    * @throws InvalidDataError for data that can't be encoded, bytes without an `encode` of the channel, and lone surrogates;
    *   nothing of it is sent
    * @throws InvalidEventNameError

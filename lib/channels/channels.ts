@@ -157,8 +157,8 @@ export class Channels implements Iterable<Channel> {
     this.#differing.add(channel);
     this.#events.fail(
       new InvalidOptionError(
-        `The channel ${JSON.stringify(channel.id)} keeps its options, from which those of open() differ (${differences.join(', ')}): ` +
-          'open it with the same options everywhere, or end() it first.',
+        `The channel ${JSON.stringify(channel.id)} keeps its options, from which those of open() differ ` +
+          `(${differences.join(', ')}): open it with the same options everywhere, or end() it first.`,
       ),
     );
   }

@@ -5,8 +5,8 @@ import { inSlices } from './slices.js';
 const STEP_MS = 20;
 
 /**
- * Calls `due` for each item that was added, within 20 ms of its deadline. One timer serves all items; it never keeps the process
- * alive. An item stays here until its deadline: add only what is due within seconds.
+ * Calls `due` for each item that was added, within 20 ms of its deadline. One timer serves all items; it never keeps the
+ * process alive. An item stays here until its deadline: add only what is due within seconds.
  */
 export class Deadlines<Item> {
   readonly #due: (item: Item) => void;

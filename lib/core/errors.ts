@@ -51,7 +51,8 @@ export class TooManyVirtualChannelsError extends CometError {
 }
 
 /**
- * The channel has ended, here or on another node. `pipe` rejects with it; for `write` and `send` it is the `cause` of the event `drop`.
+ * The channel has ended, here or on another node. `pipe` rejects with it; for `write` and `send` it is the `cause` of the
+ * event `drop`.
  */
 export class ChannelEndedError extends CometError {
   readonly code = 'CHANNEL_ENDED';

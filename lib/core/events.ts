@@ -80,8 +80,8 @@ export interface CometEvents {
   /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
   outcome: { channel: string; position: string; elapsed: number; outcome: Outcome };
   /**
-   * A write was given up (`never`), or nobody knows whether it happened (`unknown`): `cause` says why. It is a ChannelEndedError if
-   * the channel had ended, and otherwise of the backplane. Listeners may have missed the event.
+   * A write was given up (`never`), or nobody knows whether it happened (`unknown`): `cause` says why. It is a
+   * ChannelEndedError if the channel had ended, and otherwise of the backplane. Listeners may have missed the event.
    */
   drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
   /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */
@@ -94,7 +94,8 @@ export interface CometEvents {
   close: Record<never, never>;
   /**
    * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`, a source that
-   * was stopped. Or `channels.open()` was given options that its channel does not have: an InvalidOptionError, once for a channel.
+   * was stopped. Or `channels.open()` was given options that its channel does not have: an InvalidOptionError, once for a
+   * channel.
    * No stream is harmed by it. If `error` has no handler, it is a warning of the process.
    */
   error: unknown;
@@ -138,8 +139,8 @@ export class Events {
   readonly #handlers = new Map<keyof CometEvents, Set<Handler<never>>>();
 
   /**
-   * Calls `handler` for each event of that name until the function that it returns is called: in the async context of this call, not of
-   * what it tells.
+   * Calls `handler` for each event of that name until the function that it returns is called: in the async context of this
+   * call, not of what it tells.
    * @throws InvalidOptionError for a name that is none, or a handler that is no function
    */
   on<Name extends keyof CometEvents>(name: Name, handler: Handler<Name>): () => void {

@@ -40,8 +40,8 @@ export interface ChannelOptions<T = unknown> {
 }
 
 /**
- * `true` lets a client in, `false` refuses it, `{ expires }` lets it in and closes its stream then: within 50 ms, unless the event
- * loop is blocked.
+ * `true` lets a client in, `false` refuses it, `{ expires }` lets it in and closes its stream then: within 50 ms, unless the
+ * event loop is blocked.
  */
 export type Authorization = boolean | { expires: Date };
 

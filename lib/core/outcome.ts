@@ -1,8 +1,9 @@
 /**
  * Why a write failed on a stream: it ended first (`closed`), broke (`error`), fell off the log (`overrun`),
  * stayed blocked for too long (`stalled`), acknowledged nothing for too long (`vanished`), or was closed by
- * `deactivate()` (`deactivated`). Or the write was never accepted, because its channel had `ended` or by the `backplane`: then it
- * counts for each listener of this node, and for one where it has none, because the listeners of other nodes are not known.
+ * `deactivate()` (`deactivated`). Or the write was never accepted, because its channel had `ended` or by the `backplane`:
+ * then it counts for each listener of this node, and for one where it has none, because the listeners of other nodes are
+ * not known.
  */
 export type FailureReason =
   | 'closed'

@@ -16,7 +16,8 @@ export class Flush implements Iterator<void> {
   /** Frames that were delivered, each as often as there were streams that took it. */
   delivered = 0;
   readonly #sequence: Sequence;
-  // Not that of a writer: a write that is pending holds the context in which it was made, for as long as its client is blocked.
+  // Not that of a writer: a write that is pending holds the context in which it was made, for as long as its client is
+  // blocked.
   readonly #context = new AsyncContext();
   // In the order in which they were first written to.
   #news: News[] = [];
