@@ -1,8 +1,19 @@
+import { EventEmitter, once } from 'node:events';
 import { expect } from 'chai';
-import type { CometOptions } from '../lib/index.js';
+import { Deferred } from '../lib/core/outcome.js';
+import type { CometOptions, Handler } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
 import { cleanup, frameworks, hub } from './support/server.js';
 import { answerOf, ended } from './support/wire.js';
+
+// Requests that may wait for their turn on one connection.
+const MAX_WAITING = 8;
+
+/** Waits until the server has closed the connection, by FIN or RST. */
+async function cut({ socket }: RawClient): Promise<void> {
+  socket.once('end', () => socket.destroy()).resume();
+  if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
+}
 
 for (const { name, mount, app } of frameworks) {
   describe(`Hostile requests under ${name}`, () => {
@@ -133,7 +144,7 @@ for (const { name, mount, app } of frameworks) {
       it('requests that pile up behind a stream do not become listeners', async () => {
         const { push, port, news } = await house();
         const client = await listening(port, `${mount}/news`);
-        client.send(request(`${mount}/news`).repeat(20));
+        client.send(request(`${mount}/news`).repeat(MAX_WAITING));
         // One that comes on a connection of its own does.
         await listening(port, `${mount}/news`);
         expect(news.listeners).to.equal(2);
@@ -151,10 +162,80 @@ for (const { name, mount, app } of frameworks) {
         process.on('warning', warn);
         cleanup(() => void process.off('warning', warn));
         const client = await listening(port, `${mount}/news`);
-        client.send(request(`${mount}/news`).repeat(20));
+        client.send(request(`${mount}/news`).repeat(MAX_WAITING));
         // Node reads them before it serves this one.
         await listening(port, `${mount}/news`);
         expect(warnings).to.deep.equal([]);
+      });
+
+      it('more of them than a handful cut the connection', async () => {
+        const { push, port, news } = await house();
+        const other = await listening(port, `${mount}/news`);
+        const left = told(push.on.bind(push, 'leave'));
+        const client = await listening(port, `${mount}/news`);
+        client.send(request(`${mount}/news`).repeat(MAX_WAITING));
+        client.send(request(`${mount}/news`));
+        await cut(client);
+        expect(await left).to.include({ reason: 'closed' });
+        expect(await news.send('on')).to.include({ status: 'success', listeners: 1 });
+        expect(await other.until('data: on')).to.equal(true);
+      });
+
+      it('more of them than a handful behind an authorize that takes time cut the connection', async () => {
+        let asked = 0;
+        const { port } = await house({
+          authorize: () => {
+            asked += 1;
+            return new Promise(() => {});
+          },
+        });
+        const client = await RawClient.get(port, `${mount}/news`);
+        client.send(request(`${mount}/news`).repeat(1000));
+        await cut(client);
+        expect(asked).to.equal(1);
+        expect(client.text).to.equal('');
+      });
+
+      it('each handler of a hub counts the requests of a connection until it is their turn', async () => {
+        const gates = [new Deferred<boolean>(), new Deferred<boolean>()] as const;
+        const asked = new EventEmitter();
+        let count = 0;
+        const authorize = () => {
+          count += 1;
+          asked.emit('asked');
+          return gates[count - 1]?.promise ?? true;
+        };
+        const { port } = await hub({ authorize }, (push) => {
+          const publisher = push.publisher({ authorize: () => false });
+          const admin = push.admin();
+          const handlers: Record<string, Handler> = { GET: push, POST: publisher, DELETE: admin };
+          return app((incoming, response, next) =>
+            handlers[incoming.method as string]?.(incoming, response, next),
+          );
+        });
+        const stream = request(`${mount}/news`);
+        const publication = request(`${mount}/news`, {}, 'POST');
+        const command = request(`${mount}/listeners/x`, {}, 'DELETE');
+        const waiting = (publication + command).repeat(MAX_WAITING / 2);
+        const answers = (text: string) => text.match(/HTTP\/1\.1 \d+/g)?.map((line) => line.slice(-3));
+        const served = ['403', ...Array.from({ length: MAX_WAITING / 2 }, () => ['403', '404']).flat()];
+
+        const client = await RawClient.connect(port);
+        let begun = once(asked, 'asked');
+        client.send(stream);
+        await begun;
+        client.send(waiting);
+        gates[0].resolve(false);
+        await client.until(new RegExp(`(HTTP.*){${served.length}}}}$`, 's'));
+        expect(answers(client.text)).to.deep.equal(served);
+
+        begun = once(asked, 'asked');
+        client.send(stream);
+        await begun;
+        client.send(waiting + stream);
+        await cut(client);
+        expect(answers(client.text)).to.deep.equal(served);
+        expect(count).to.equal(2);
       });
 
       it('a body that never ends does not keep a GET from its stream', async () => {

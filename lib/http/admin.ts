@@ -3,7 +3,7 @@ import type { Health } from '../cluster/relay.js';
 import { CometError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { checkKnown } from '../core/options.js';
-import type { Request } from '../transport/stream.js';
+import { isAnswerable, type Request, type Response, turnOf } from '../transport/stream.js';
 import { bodyBefore, textOf } from './body.js';
 import { find, type Realm } from './locate.js';
 import { attempt, type Handler, later, Refusal, Reply, refusalOf, send } from './reply.js';
@@ -53,7 +53,7 @@ export function admin(office: Office): Handler {
       return;
     }
     const answer = (reply: Reply | undefined) => send(request, response, reply);
-    const work = () => administer(office, request, address, deeds);
+    const work = () => administer(office, request, response, address, deeds);
     attempt(work, answer, next, office.events, 'It could not be done.');
   };
 }
@@ -66,10 +66,14 @@ function deedsOf({ segments }: Address): Readonly<Record<string, Deed>> | undefi
 async function administer(
   office: Office,
   request: Request,
+  response: Response,
   address: Address,
   deeds: Readonly<Record<string, Deed>> | undefined,
 ): Promise<Reply | undefined> {
   if (deeds === undefined) return new Refusal(404, 'NOT_FOUND', 'There is nothing here.');
+  // A deed may wait for the backplane: requests that are pipelined behind it must not add up.
+  await turnOf(response);
+  if (!isAnswerable(request, response)) return undefined;
   const methods = Object.keys(deeds).flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
   const { method = '' } = request;
   if (!methods.includes(method)) {

@@ -100,14 +100,31 @@ export function answerHead(response: Response): void {
   response.end();
 }
 
+// The threat: a stranger pipelines behind a stream, or behind a slow `authorize`. Each request of 28 bytes keeps 2.7 KB until
+// its turn, and Node bounds only the bytes of answers. To stop reading instead of cutting the connection would hide that the
+// client has gone. So the cut ends the stream in front as well; browsers and proxies do not pipeline. HTTP/2 has
+// no turns: the server bounds a session (`maxConcurrentStreams`, `maxSessionMemory`).
+const MAX_WAITING = 8;
+const waiting = new WeakMap<Socket, number>();
+
 /**
  * Resolves when it is the response's turn on its connection; `undefined` where it is. Before that a pipelined response has
  * no socket, its callbacks never come, and it is not told when the connection goes (RFC 9112 §9.3.2). If it goes first,
- * this never resolves, and is collected with the response.
+ * this never resolves, and is collected with the response. More than `MAX_WAITING` such responses cut the connection.
  */
 export function turnOf(response: Response): Promise<void> | undefined {
-  if (response.socket !== null) return undefined;
-  return new Promise((resolve) => response.once('socket', () => resolve()));
+  // A response that has ended needs no turn.
+  if (response.socket !== null || response.writableEnded) return undefined;
+  const { socket } = (response as ServerResponse).req;
+  const count = (waiting.get(socket) ?? 0) + 1;
+  waiting.set(socket, count);
+  if (count > MAX_WAITING) socket.destroy();
+  return new Promise((resolve) => {
+    response.once('socket', () => {
+      waiting.set(socket, (waiting.get(socket) as number) - 1);
+      resolve();
+    });
+  });
 }
 
 /**
