@@ -9,6 +9,8 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { type AddressInfo, connect as connectSocket } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import express, { type RequestHandler } from 'express';
 import express4 from 'express4';
@@ -30,13 +32,18 @@ import {
 } from '../lib/index.js';
 import { EventClient, RawClient, told } from './support/client.js';
 import { delayed } from './support/delayed.js';
-import { healthy } from './support/nodes.js';
+import { healthy, until } from './support/nodes.js';
 import { delivered } from './support/outcomes.js';
 import { Random } from './support/random.js';
 import { RedisServer } from './support/redis.js';
 import { cleanup, frameworks, hub, TestServer } from './support/server.js';
 import { Text } from './support/text.js';
 import { ended } from './support/wire.js';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+// What the rest of the process allocates meanwhile, the client's text among it, in bytes.
+const NOISE = 8 * 2 ** 20;
 
 const everyone = { authorize: () => true };
 
@@ -740,6 +747,41 @@ describe('A body that comes too slowly', () => {
     expect(news.inspect().writes).to.equal(0);
   });
 });
+
+describe('A body in chunks of one byte', () => {
+  const BYTES = 400_000;
+
+  it('takes no more memory than twice its size, and is written as it was sent', async () => {
+    const { push } = await hub();
+    push.channels.create({ name: 'news', rewind: 1 });
+    const press = await TestServer.listen(push.publisher(everyone));
+    const client = await RawClient.connect(press.port);
+    client.send('POST /news HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
+    await until(() => press.sockets.size === 1);
+    const before = memoryHeld();
+    // Digits, whose order shows what is lost or misplaced.
+    const text = Array.from({ length: BYTES / 10 }, (_, index) => String(index).padStart(10, '0')).join('');
+    for (let from = 0; from < BYTES; from += 10_000) {
+      client.send(Array.from(text.slice(from, from + 10_000), (digit) => `1\r\n${digit}\r\n`).join(''));
+    }
+    await until(() => press.socket.bytesRead > BYTES * 6);
+    expect(memoryHeld() - before, 'bytes').below(2 * BYTES + NOISE);
+
+    client.send('0\r\n\r\n');
+    await client.until('}');
+    expect(client.text).to.match(/^HTTP\/1.1 200 /);
+    const { port } = await TestServer.listen(push);
+    const listener = await EventClient.open(`http://127.0.0.1:${port}/news`);
+    expect(await listener.heard(1)).to.deep.equal([text]);
+  });
+});
+
+/** After what nobody holds was collected. */
+function memoryHeld(): number {
+  collect();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
 
 describe('Publishing over HTTP/2', () => {
   it('is what it is over HTTP/1.1', async () => {

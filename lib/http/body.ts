@@ -4,7 +4,7 @@ import { Refusal } from './reply.js';
 
 /**
  * The text of a request's body, as it was sent; `undefined` where the client goes before the end of it. Never more than
- * `limit` bytes of it are held. How long a client may take is for the server to say (`requestTimeout`).
+ * `limit` bytes of it are held, whatever the chunks. How long a client may take is for the server to say (`requestTimeout`).
  */
 export async function textOf(request: Request, limit: number): Promise<string | Refusal | undefined> {
   const before = bodyBefore(request);
@@ -48,12 +48,22 @@ async function read(request: Request, limit: number): Promise<Buffer | Refusal |
   if (Number(length) > limit) return tooLarge(limit);
 
   return new Promise((resolve) => {
-    const pieces: Buffer[] = [];
+    // One buffer, not a list of pieces: a stranger may send chunks of one byte, and a piece costs 200 bytes more than it holds.
+    let bytes = Buffer.alloc(0);
     let size = 0;
     const take = (piece: Buffer) => {
-      size += piece.length;
-      if (size <= limit) pieces.push(piece);
-      else done(tooLarge(limit));
+      const total = size + piece.length;
+      if (total > limit) {
+        done(tooLarge(limit));
+        return;
+      }
+      if (total > bytes.length) {
+        const larger = Buffer.allocUnsafe(Math.min(limit, Math.max(total, 2 * bytes.length)));
+        bytes.copy(larger, 0, 0, size);
+        bytes = larger;
+      }
+      piece.copy(bytes, size);
+      size = total;
     };
     const done = (result: Buffer | Refusal | undefined) => {
       request.off('data', take).off('end', end).off('close', close);
@@ -63,7 +73,7 @@ async function read(request: Request, limit: number): Promise<Buffer | Refusal |
       resolve(result);
     };
     // Over HTTP/2 what breaks off ends as well.
-    const end = () => done(request.aborted ? undefined : Buffer.concat(pieces));
+    const end = () => done(request.aborted ? undefined : bytes.subarray(0, size));
     const close = () => done(undefined);
     request.on('data', take).on('end', end).on('close', close);
   });
