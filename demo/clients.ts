@@ -48,6 +48,8 @@ export interface Reset {
 const MOST = 1000;
 /** Clients that make trouble, of which the page tells. */
 const SHOWN = 6;
+/** What a client went through lately, which would else grow for as long as it comes back. */
+const STEPS = 20;
 const EVENTS = 128;
 const EVENT_SIZE = 64 * 1024;
 const AT_ONCE = 8;
@@ -197,7 +199,7 @@ class Client {
   }
 
   say(text: string): void {
-    this.#steps.push({ at: Date.now(), text });
+    this.#steps = [...this.#steps.slice(1 - STEPS), { at: Date.now(), text }];
     this.changed();
   }
 

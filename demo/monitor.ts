@@ -5,6 +5,7 @@ import {
   comet,
   type ListenerSnapshot,
 } from 'express-comet';
+import { bytesOf, firstOf } from './bounds.js';
 import type { Clients, ClientsSnapshot } from './clients.js';
 import type { Gauge, Totals } from './gauge.js';
 import type { Nodes, NodesSnapshot } from './nodes.js';
@@ -44,7 +45,7 @@ export type Happening = {
 /** An error as its text. */
 type Told<Event> = Event extends { cause: unknown } ? Omit<Event, 'cause'> & { cause: string | null } : Event;
 
-/** What happened since the last time; `dropped` are so many more than anybody would read. */
+/** What happened since the last time; `dropped` counts what did not fit. */
 export interface Happenings {
   readonly list: readonly Happening[];
   readonly dropped: number;
@@ -54,12 +55,16 @@ export interface Happenings {
 const PERIOD = 500;
 const SOON = 40;
 const BATCH = 100;
-const LONGEST_BATCH = 250;
 /** Seconds of the charts. */
 const HISTORY = 300;
 /** Listeners of one channel, and event names of one, that a state tells of. */
 const STREAMS = 40;
 const NAMES = 20;
+// Bytes, as JSON. A stranger decides how long names are, and how many of them a stream has. An event larger than `maxFrame`
+// throws out of a timer, which ends the process: so each part of an event is bounded whose size others decide.
+const BATCH_BYTES = 64 * 1024;
+const NAME_BYTES = 512;
+const STREAMS_BYTES = 256 * 1024;
 
 const CHANGES = ['create', 'end', 'join', 'leave', 'activate', 'deactivate', 'close'] as const;
 const TOLD = [...CHANGES, 'write', 'outcome', 'overrun', 'refuse', 'drop', 'backplane'] as const;
@@ -94,6 +99,7 @@ export class Monitor {
   readonly #names = new Map<string, Set<string>>();
   readonly #timer: NodeJS.Timeout;
   #happened: Happening[] = [];
+  #room = BATCH_BYTES;
   #dropped = 0;
   #stateDue: NodeJS.Timeout | undefined;
   #batchDue: NodeJS.Timeout | undefined;
@@ -149,18 +155,20 @@ export class Monitor {
   #named(channel: string, event: string): void {
     const names = this.#names.get(channel) ?? new Set();
     this.#names.set(channel, names);
-    if (names.size >= NAMES || names.has(event)) return;
+    if (names.size >= NAMES || names.has(event) || bytesOf(event) > NAME_BYTES) return;
     names.add(event);
     this.changed();
   }
 
   #tell(happening: Happening): void {
-    if (this.#happened.length < LONGEST_BATCH) this.#happened.push(happening);
+    if (this.#room > 0) this.#room -= bytesOf(happening);
+    if (this.#room > 0) this.#happened.push(happening);
     else this.#dropped += 1;
     this.#batchDue ??= setTimeout(() => {
       this.#batchDue = undefined;
       this.#happenings.write({ list: this.#happened, dropped: this.#dropped });
       this.#happened = [];
+      this.#room = BATCH_BYTES;
       this.#dropped = 0;
     }, BATCH);
   }
@@ -191,7 +199,7 @@ export class Monitor {
       lag: worst[0]?.lag ?? 0,
       totals: this.#gauge.totals,
       channels: channels.map((channel) => ({ ...channel, names: [...(this.#names.get(channel.id) ?? [])] })),
-      streams: someOfEach(worst),
+      streams: firstOf(someOfEach(worst), STREAMS_BYTES),
       clients: this.#clients.inspect(worst),
       cluster: this.#nodes?.inspect() ?? null,
     });

@@ -1,4 +1,5 @@
 import type { Comet, Health } from 'express-comet';
+import { firstOf } from './bounds.js';
 import type { Stage } from './stage.js';
 
 /** One node, as this one knows it. */
@@ -12,12 +13,14 @@ export interface NodeSnapshot {
 
 export interface NodesSnapshot {
   readonly health: Health;
-  /** This one first, then the others by name. */
+  /** This one first, then the others by name, as many as fit into `BYTES`. */
   readonly nodes: readonly NodeSnapshot[];
 }
 
 // Milliseconds from one look to the next: as calm as people look.
 const PAUSE = 1000;
+// Of JSON. Others decide how many nodes and channels there are.
+const BYTES = 128 * 1024;
 
 /** The nodes of the observed hub's backplane, as they were when they were last asked. */
 export class Nodes {
@@ -48,7 +51,8 @@ export class Nodes {
     const listeners = Object.fromEntries(
       Array.from(this.#push.channels, ({ id, listeners }) => [id, listeners]),
     );
-    return { health, nodes: [{ name: health.node, state: 'own', listeners }, ...this.#others] };
+    const own: NodeSnapshot = { name: health.node, state: 'own', listeners };
+    return { health, nodes: firstOf([own, ...this.#others], BYTES) };
   }
 
   #watch(push: Comet): void {
