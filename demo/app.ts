@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import { type Channel, CometError } from 'express-comet';
@@ -33,10 +34,12 @@ export interface Parts {
   readonly clients: Clients;
   /** Destroys every connection to the server. */
   readonly cut: () => void;
+  /** The name or address that the server listens on. */
+  readonly host: string;
 }
 
 /** What the server answers. Whoever reaches it may do everything here. An application asks first who it is. */
-export function makeApp({ stage, monitor, clients, cut }: Parts): Express {
+export function makeApp({ stage, monitor, clients, cut, host }: Parts): Express {
   const app = express();
   app.disable('x-powered-by');
 
@@ -49,6 +52,7 @@ export function makeApp({ stage, monitor, clients, cut }: Parts): Express {
     });
     next();
   });
+  app.use(toThisHost(host));
 
   app.use('/monitor', monitor.hub);
   app.use('/channels', (request, response, next) => stage.push(request, response, next));
@@ -159,6 +163,26 @@ export function makeApp({ stage, monitor, clients, cut }: Parts): Express {
     if (stage.push.activated) return id;
     throw new Refusal(409, 'NOT_ACTIVATED', 'The hub takes no listeners now: activate it first.');
   }
+}
+
+/**
+ * The threat is DNS rebinding: a site gives its own name the address of this server. The browser then takes the site's page
+ * for one of this origin, and lets it read the streams and post. No site can do so with `localhost` or with an address.
+ */
+function toThisHost(host: string): RequestHandler {
+  const own = new Set(['localhost', host.toLowerCase()]);
+  return (request, _response, next) => {
+    const url = `http://${request.headers.host}`;
+    const name = URL.canParse(url) ? new URL(url).hostname : undefined;
+    if (name === undefined || (!own.has(name) && isIP(name.replace(/^\[|\]$/g, '')) === 0)) {
+      throw new Refusal(
+        421,
+        'OTHER_HOST',
+        'Open the demo as localhost or by an address. For another name of this machine, start it with HOST=NAME.',
+      );
+    }
+    next();
+  };
 }
 
 /**

@@ -1,6 +1,7 @@
 // A server with a dashboard: channels on real input, what they are doing, and trouble on demand. Start it by
 // `npm start`, with `FILE=path npm start`, or as the end of a pipe. PORT is 3000 by default (0 picks a free one), HOST
-// this machine only. REDIS is the URL of a server through which several of these are one. STALL is after how many milliseconds a client that does not read is closed.
+// this machine only; requests are answered for HOST, `localhost` and addresses. REDIS is the URL of a server through which
+// several of these are one. STALL is after how many milliseconds a client that does not read is closed.
 
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -59,7 +60,7 @@ const cut = () => {
 const clients = new Clients(stage, server, () => monitor.changed());
 const nodes = stage.isShared ? new Nodes(stage, () => monitor.changed()) : undefined;
 const monitor = new Monitor(stage, gauge, clients, nodes, stall);
-server.on('request', makeApp({ stage, monitor, clients, cut }));
+server.on('request', makeApp({ stage, monitor, clients, cut, host: HOST }));
 
 const sources = [
   watchMachine((sample) => {

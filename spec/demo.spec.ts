@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request as open } from 'node:http';
 import { expect } from 'chai';
 import { EventClient, RawClient, request } from './support/client.js';
 import { Demo } from './support/demo.js';
@@ -55,6 +57,51 @@ describe('The demo', () => {
       };
       await client.until(() => names().includes('short'));
       expect(names()).to.deep.equal(['short']);
+    });
+  });
+
+  describe('answers no request for a name that another site may have given to its address (DNS rebinding)', () => {
+    before(start);
+    after(() => demo.kill());
+
+    const ask = async (host: string, method: string, path: string) => {
+      const { port } = new URL(demo.url);
+      const headers = {
+        Host: host.replace('PORT', port),
+        Origin: `http://${host.replace('PORT', port)}`,
+        'Content-Type': 'application/json',
+      };
+      const sent = open({ host: '127.0.0.1', port, method, path, headers });
+      sent.end(method === 'POST' ? '{}' : undefined);
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      response.destroy();
+      return response.statusCode;
+    };
+    const foreign = [
+      'evil.example',
+      'evil.example:PORT',
+      'localhost.evil.example',
+      '127.0.0.1.evil.example:PORT',
+      'localhost@evil.example',
+      'a b',
+    ];
+    const own = ['localhost:PORT', 'LOCALHOST', '127.0.0.1:PORT', '192.0.2.1', '[::1]:PORT'];
+    const posts = ['create', 'end', 'write/chat', 'control/activate', 'control/close', 'trouble/cut', 'none'];
+
+    for (const host of foreign) {
+      it(`as Host: ${host}`, async () => {
+        for (const path of posts) expect(await ask(host, 'POST', `/${path}`), path).to.equal(421);
+        for (const path of ['', 'channels/chat', 'monitor/state']) {
+          expect(await ask(host, 'GET', `/${path}`), path).to.equal(421);
+        }
+      });
+    }
+
+    it('but for its own names and for addresses', async () => {
+      for (const host of own) {
+        expect(await ask(host, 'POST', '/control/activate'), host).to.equal(200);
+        expect(await ask(host, 'GET', '/channels/chat'), host).to.equal(200);
+      }
     });
   });
 });
