@@ -138,7 +138,8 @@ export interface Comet {
   health(): Promise<Health>;
   /**
    * A handler that administers the hub over HTTP: `GET /` and `/health`, `POST /activate` and `/deactivate`, `PUT /timeout`,
-   * `DELETE /channels/ID` and `/listeners/ID`. It lets everyone in: mount it behind what says who may.
+   * `DELETE /channels/ID` and `/listeners/ID`. It lets everyone in: mount it behind what says who may. `GET /health` says
+   * only whether the hub is healthy; `GET /?health` adds what `health()` says to the snapshot.
    */
   admin(): Handler;
   /**

@@ -84,19 +84,30 @@ async function administer(
   );
 }
 
-function snapshot(office: Office, _request: Request, { parameters }: Address): Reply {
-  const values = parameters.filter(([name]) => name === 'streams').map(([, value]) => value);
-  if (!values.every((value) => value === '' || value === 'true' || value === 'false')) {
-    return new Refusal(400, 'MALFORMED', 'Ask for streams, streams=true or streams=false.');
+async function snapshot(office: Office, _request: Request, { parameters }: Address): Promise<Reply> {
+  const asked = (flag: string) => {
+    const values = parameters.filter(([name]) => name === flag).map(([, value]) => value);
+    const isFlag = values.every((value) => value === '' || value === 'true' || value === 'false');
+    return isFlag ? values.length > 0 && values.at(-1) !== 'false' : undefined;
+  };
+  const streams = asked('streams');
+  const withHealth = asked('health');
+  if (streams === undefined || withHealth === undefined) {
+    return new Refusal(
+      400,
+      'MALFORMED',
+      'Ask for streams or health, by their names, or with =true or =false.',
+    );
   }
-  return new Reply(200, office.hub.inspect({ streams: values.length > 0 && values.at(-1) !== 'false' }));
+  const health = withHealth ? { health: await office.hub.health() } : {};
+  return new Reply(200, { ...office.hub.inspect({ streams }), ...health });
 }
 
-async function health(office: Office): Promise<Reply> {
-  const told = await office.hub.health();
-  const deactivated = office.hub.activated ? null : 'The hub is deactivated: no stream can be opened.';
-  const reason = told.reason ?? deactivated;
-  return new Reply(reason === null ? 200 : 503, { ...told, healthy: reason === null, reason });
+/** Only whether it is healthy: strangers may read this, and the reason names the backplane's address, the node its machine. */
+async function health({ hub }: Office): Promise<Reply> {
+  const told = await hub.health();
+  const healthy = told.healthy && hub.activated;
+  return new Reply(healthy ? 200 : 503, { healthy });
 }
 
 function activate(office: Office): Reply {
