@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
 import express, { type RequestHandler } from 'express';
-import type { CometOptions, Outcome } from '../lib/index.js';
+import session from 'express-session';
+import type { Channel, Comet, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
 import { hub } from './support/server.js';
+import { ended } from './support/wire.js';
 
 /** A hub under Express, behind a middleware that changes the response. */
 async function behind(middleware: RequestHandler, options: CometOptions = {}) {
@@ -135,6 +137,88 @@ describe('A stream through a wrapped response', () => {
     await ended;
     client.read();
     expect(await outcome).to.include({ status: 'success', delivered: 1 });
+  });
+});
+
+// Saves the session first, and calls the end of Node's response later.
+const sessions = () => session({ secret: 'secret', resave: false, saveUninitialized: true });
+
+const wrapWrite: RequestHandler = (_request, response, next) => {
+  const { write } = response;
+  Object.assign(response, { write: (...given: Parameters<typeof write>) => write.apply(response, given) });
+  next();
+};
+
+describe('Behind express-session, whose end of a response is asynchronous', () => {
+  const ends: [
+    cause: string,
+    end: (push: Comet, channel: Channel) => unknown,
+    options?: () => CometOptions,
+  ][] = [
+    ['the end of its channel', (_push, channel) => channel.end()],
+    ['close()', (push) => push.close({ drain: 2000 })],
+    ['dismiss()', (push) => push.dismiss(push.inspect({ streams: true }).streams?.[0]?.id ?? '')],
+    ['setTimeout() with reset', (push) => push.setTimeout(null, { reset: true })],
+    ['deactivate()', (push) => push.deactivate()],
+    ['timeout', () => {}, () => ({ timeout: 100 })],
+    ['lifetime', () => {}, () => ({ lifetime: 100 })],
+    [
+      'the end of its authorization',
+      () => {},
+      () => ({ authorize: () => ({ expires: new Date(Date.now() + 100) }) }),
+    ],
+  ];
+
+  for (const [way, handlers] of [
+    ['on its socket', [sessions()]],
+    ['through res.write', [wrapWrite, sessions()]],
+  ] as const) {
+    for (const [cause, end, options] of ends) {
+      it(`a stream ${way} that ${cause} ends is a complete response`, async () => {
+        const { push, port, server } = await hub(options?.(), (comet) => express().use(...handlers, comet));
+        const news = push.channels.create({ name: 'news' });
+        const left = told((on) => push.on('leave', on));
+        const client = await RawClient.get(port, '/news');
+        await client.until('comet:open');
+        void end(push, news);
+        await left;
+        const { chunks, rest } = await ended(client);
+        expect(chunks.at(-1), 'the last chunk').to.equal('');
+        expect(rest).to.equal('');
+        client.finish();
+        await server.quiet();
+      });
+    }
+  }
+
+  it('fetch reads the body to its end', async () => {
+    const { push, server } = await hub({}, (comet) => express().use(sessions(), comet));
+    const news = push.channels.create({ name: 'news' });
+    const response = await fetch(`${server.url}/news`);
+    news.write('the last');
+    news.end();
+    expect(await response.text())
+      .to.contain('data: the last\n\n')
+      .and.contain('comet:end');
+  });
+
+  it('a store that never answers holds a connection for no longer than stall', async () => {
+    class Silent extends session.MemoryStore {
+      override set(): void {}
+    }
+    const handler = session({
+      secret: 'secret',
+      resave: false,
+      saveUninitialized: true,
+      store: new Silent(),
+    });
+    const { push, port, server } = await hub({ stall: 50 }, (comet) => express().use(handler, comet));
+    const news = push.channels.create({ name: 'news' });
+    const client = await RawClient.get(port, '/news');
+    await client.until('comet:open');
+    news.end();
+    await server.quiet();
+    expect(push.inspect().listeners).to.equal(0);
   });
 });
 

@@ -303,7 +303,6 @@ class SocketStream implements Stream {
     // The response closes when its last bytes have gone out, and the socket after it.
     this.#socket.on('close', onSocketClose);
     endOf(this.#response);
-    this.#socket.destroySoon();
   }
 
   destroy(): void {
@@ -315,7 +314,12 @@ class SocketStream implements Stream {
   }
 
   responseEnded(response: ServerResponse): void {
-    if (response !== this.#response || this.#ended || this.#isTakenOver) return;
+    if (response !== this.#response || this.#isTakenOver) return;
+    if (this.#ended) {
+      // Only now: a middleware may end the response later than it is asked to, as express-session does.
+      this.#socket.destroySoon();
+      return;
+    }
     this.#isTakenOver = true;
     // The connection lives on, and may never tell.
     queueMicrotask(() => this.#owner.closed('closed'));
