@@ -604,7 +604,7 @@ describe('HTTP/2', () => {
 });
 
 describe('What somebody else writes to the response of a stream', () => {
-  const theirs = `:${' '.repeat(7 * 2 ** 20)}their comment\n\n`;
+  const theirs = `:${' '.repeat(5 * 2 ** 20)}their comment\n\n`;
 
   /** A client that does not read. */
   async function shared() {
@@ -639,7 +639,7 @@ describe('What somebody else writes to the response of a stream', () => {
 
   it('goes behind what was written before, though the kernel has yet to take that', async () => {
     const { push, news, client, response } = await shared();
-    const outcome = news.send(`${' '.repeat(7 * 2 ** 20)}our event`);
+    const outcome = news.send(`${' '.repeat(5 * 2 ** 20)}our event`);
     await new Promise(setImmediate);
     expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('behind');
     response.write(theirs);
