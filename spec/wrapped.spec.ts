@@ -4,6 +4,8 @@ import express, { type RequestHandler } from 'express';
 import session from 'express-session';
 import type { Channel, Comet, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
+import { delivered } from './support/outcomes.js';
+import { run } from './support/process.js';
 import { hub } from './support/server.js';
 import { ended } from './support/wire.js';
 
@@ -137,6 +139,68 @@ describe('A stream through a wrapped response', () => {
     await ended;
     client.read();
     expect(await outcome).to.include({ status: 'success', delivered: 1 });
+  });
+});
+
+describe('A tracer that replaces a method of Node', () => {
+  const patch = (owner: string, method: string) => `
+    {
+      const { ${method}: original } = ${owner};
+      ${owner}.${method} = function (chunk, ...rest) {
+        seen += String(chunk);
+        return original.call(this, chunk, ...rest);
+      };
+    }`;
+  const load = `const { comet } = await import('./lib/index.ts');`;
+  const use = `
+    const push = comet();
+    const news = push.channels.create({ name: 'news' });
+    const server = http.createServer(push).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connect(server.address().port, '127.0.0.1');
+    const joined = new Promise((resolve) => push.on('join', resolve));
+    client.write('GET /news HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n');
+    client.resume();
+    await joined;
+    const outcome = await news.send('one');
+    console.log(JSON.stringify({ outcome, seen }));
+    process.exit();`;
+
+  const traced = async (...steps: string[]) => {
+    const script = `
+      import { once } from 'node:events';
+      import http from 'node:http';
+      import { connect, Socket } from 'node:net';
+      import { Duplex, Writable } from 'node:stream';
+      let seen = '';
+      ${steps.join('\n')}
+      ${use}`;
+    const { stdout, stderr } = await run(script);
+    expect(stderr).to.equal('');
+    return JSON.parse(stdout) as { outcome: Outcome; seen: string };
+  };
+
+  for (const [name, ...patches] of [
+    ['ServerResponse.prototype.write', patch('http.ServerResponse.prototype', 'write')],
+    ['OutgoingMessage.prototype.write', patch('http.OutgoingMessage.prototype', 'write')],
+    [
+      'Writable.prototype.write and Duplex.prototype.write',
+      patch('Writable.prototype', 'write'),
+      'Duplex.prototype.write = Writable.prototype.write;',
+    ],
+    ['Socket.prototype._write', patch('Socket.prototype', '_write')],
+  ] as const) {
+    it(`${name}, before this package is loaded, sees every event, once`, async () => {
+      const { outcome, seen } = await traced(...patches, load);
+      expect(outcome).to.deep.equal(delivered(1));
+      expect(seen.split('data: one\n\n')).to.have.length(2);
+    });
+  }
+
+  it('ServerResponse.prototype.write, after that, sees every event, once', async () => {
+    const { outcome, seen } = await traced(load, patch('http.ServerResponse.prototype', 'write'));
+    expect(outcome).to.deep.equal(delivered(1));
+    expect(seen.split('data: one\n\n')).to.have.length(2);
   });
 });
 

@@ -1,4 +1,4 @@
-import { type IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Socket } from 'node:net';
 import { Writable } from 'node:stream';
@@ -49,9 +49,18 @@ const HEAD = [
   ['X-Accel-Buffering', 'no'],
 ] as const;
 
-// As it is before anyone replaces it, on a response or on all.
-const WRITE = ServerResponse.prototype.write;
-const PASS = Socket.prototype._write;
+// Node's own functions. `ServerResponse` inherits its `write`, so a tracer that replaces it there leaves this one.
+const WRITE = own(OutgoingMessage.prototype.write, 'write_(this, chunk, encoding, callback, false)');
+const QUEUE = own(Writable.prototype.write, '_write(this, chunk, encoding, cb)');
+const PASS = own(Socket.prototype._write, 'this._writeGeneric(false, data, encoding, cb)');
+
+/**
+ * Returns the function if its source is Node's, else `undefined`: a tracer may have replaced it before this module was
+ * loaded. No function equals `undefined`, so bytes then go through the tracer's.
+ */
+function own<F extends (...given: never) => unknown>(method: F, source: string): F | undefined {
+  return Function.prototype.toString.call(method).includes(source) ? method : undefined;
+}
 
 /** Whether a response can still be answered, and its client is still there. */
 export function isAnswerable(request: Request, response: Response): boolean {
@@ -213,14 +222,11 @@ function endOf(response: Response): void {
  * Whether bytes may be given to the socket's `_write`, past the queue that every Writable keeps before that: the queue, and
  * its tick after each write, are 2 to 5 % of a delivery. Node documents `_write` for who implements a stream, not for who
  * uses one. So only where it is that of `net.Socket` itself, which can take a write while another is under way (under TLS
- * Node would abort), and where nobody has replaced `write` to see what goes by. Everywhere else the bytes go
- * through the queue.
+ * Node would abort), and where `write` is Node's own. Everywhere else the bytes go through the queue.
  */
 function mayPass(socket: Socket): boolean {
   return (
-    socket.write === Writable.prototype.write &&
-    socket._write === PASS &&
-    Object.getPrototypeOf(socket) === Socket.prototype
+    socket.write === QUEUE && socket._write === PASS && Object.getPrototypeOf(socket) === Socket.prototype
   );
 }
 
