@@ -1,6 +1,7 @@
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { expect } from 'chai';
-import express, { type RequestHandler } from 'express';
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express';
 import session from 'express-session';
 import type { Channel, Comet, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
@@ -201,6 +202,127 @@ describe('A tracer that replaces a method of Node', () => {
     const { outcome, seen } = await traced(load, patch('http.ServerResponse.prototype', 'write'));
     expect(outcome).to.deep.equal(delivered(1));
     expect(seen.split('data: one\n\n')).to.have.length(2);
+  });
+});
+
+type Write = (chunk: Buffer | string, callback?: () => void) => boolean;
+
+/** Replaces the write of a response, or of a socket. */
+function wrap(target: object, make: (write: Write) => Write): void {
+  const { write } = target as { write: Write };
+  Object.assign(target, { write: make(write.bind(target)) });
+}
+
+describe('A stream whose write of the socket was replaced', () => {
+  it('by one that throws ends its own stream, and no other', async () => {
+    let requests = 0;
+    const { server, news } = await behind(({ socket }, _response, next) => {
+      requests += 1;
+      if (requests === 1) {
+        wrap(socket, (write) => (...given) => {
+          if (given[0].includes('boom')) throw new Error('a middleware');
+          return write(...given);
+        });
+      }
+      next();
+    });
+    const broken = await EventClient.open(`${server.url}/news`);
+    const client = await EventClient.open(`${server.url}/news`);
+    expect(await news.send('boom')).to.deep.include({ delivered: 1, failed: 1, reasons: { error: 1 } });
+    await broken.ended();
+    expect(await client.heard(1)).to.deep.equal(['boom']);
+    expect(news.listeners).to.equal(1);
+  });
+});
+
+describe('A stream that can not be opened', () => {
+  const boom = () => {
+    throw new Error('a middleware');
+  };
+  const isOpening = (chunk: Buffer | string) => chunk.includes('comet:open');
+  const breakWrite = (target: object) =>
+    wrap(
+      target,
+      (write) =>
+        (...given) =>
+          isOpening(given[0]) ? boom() : write(...given),
+    );
+
+  // Where the head went out, the connection is closed: nothing can be said any more.
+  const causes: [cause: string, change: (response: ServerResponse) => void, isAnswered: boolean][] = [
+    ['the write of its socket', ({ req }) => breakWrite(req.socket), false],
+    ['its res.write', breakWrite, false],
+    ['its res.writeHead', (response) => Object.assign(response, { writeHead: boom }), true],
+    ['its res.flushHeaders', (response) => Object.assign(response, { flushHeaders: boom }), false],
+    ['its res.setHeader', (response) => Object.assign(response, { setHeader: boom }), true],
+  ];
+
+  for (const [cause, change, isAnswered] of causes) {
+    it(`because ${cause} throws goes to the application, and leaves nothing behind`, async () => {
+      const told1: unknown[] = [];
+      const { push, server, port } = await hub({}, (comet) =>
+        express()
+          .get('/broken/news', (request, response, next) => {
+            change(response);
+            request.url = '/news';
+            comet(request, response, next);
+          })
+          .use(comet)
+          .use(((error, _request, response, _next) => {
+            told1.push(error);
+            // As it was before.
+            for (const name of ['writeHead', 'setHeader', 'write']) Reflect.deleteProperty(response, name);
+            if (!response.headersSent) response.status(500).end();
+          }) as ErrorRequestHandler),
+      );
+      const news = push.channels.create({ name: 'news' });
+      const client = await EventClient.open(`${server.url}/news`);
+      const joins: unknown[] = [];
+      push.on('join', (join) => joins.push(join));
+      const broken = await RawClient.connect(port);
+      broken.send(request('/broken/news', { Connection: 'close' }));
+      const gone = once(broken.socket, 'close');
+      broken.read().socket.on('end', () => broken.finish());
+      await gone;
+      expect(told1).to.have.length(1);
+      expect(told1[0]).to.be.an('error').with.property('message', 'a middleware');
+      expect(broken.text.startsWith('HTTP/1.1 500 ')).to.equal(isAnswered);
+      expect({ joins, listeners: push.inspect().listeners }).to.deep.equal({ joins: [], listeners: 1 });
+      expect(await news.send('one')).to.deep.equal(delivered(1));
+      expect(await client.heard(1)).to.deep.equal(['one']);
+      await push.close();
+    });
+  }
+
+  it('is told to the hub, where there is no application', async () => {
+    const { push, server, port } = await hub({}, (comet) => (request, response) => {
+      breakWrite(request.socket);
+      comet(request, response);
+    });
+    push.channels.create({ name: 'news' });
+    const error = told((on) => push.on('error', on));
+    await RawClient.get(port, '/news');
+    expect(await error)
+      .to.be.an('error')
+      .with.property('message', 'a middleware');
+    await server.quiet();
+    expect(push.inspect().listeners).to.equal(0);
+  });
+
+  it('because its socket is destroyed while it opens has been there, and has left', async () => {
+    const { push, server, port } = await hub({}, (comet) => (request, response) => {
+      wrap(request.socket, (write) => (...given) => {
+        if (isOpening(given[0])) request.socket.destroy();
+        return write(...given);
+      });
+      comet(request, response);
+    });
+    push.channels.create({ name: 'news' });
+    const left = told((on) => push.on('leave', on));
+    await RawClient.get(port, '/news');
+    expect(await left).to.include({ reason: 'closed' });
+    await server.quiet();
+    expect(push.inspect().listeners).to.equal(0);
   });
 });
 

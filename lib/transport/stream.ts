@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Socket } from 'node:net';
@@ -137,7 +138,8 @@ export function turnOf(response: Response): Promise<void> | undefined {
 }
 
 /**
- * Sends the head and the first text, which is ASCII. The response is answerable, and has its turn.
+ * Sends the head and the first text, which is ASCII. The response is answerable, and has its turn. Throws what a replaced
+ * function throws: then the owner hears nothing, and the response is still answerable, or destroyed.
  *
  * Express gives each request and response a prototype of its application's, after which V8 shares no shape among them, and a
  * look at a property costs up to a microsecond: so they are looked at as seldom as can be.
@@ -151,25 +153,52 @@ export function openStream(
   // What is not read of a request keeps its connection from being read, and so its end from being seen. Most have no
   // body, and to read nothing costs some microseconds.
   if (mayHaveBody(request)) request.resume();
-  letGo(request);
   setHead(response);
-  // HTTP/2 sends it with that. Under HTTP/1.1 flushHeaders would do it by itself, by way of five more properties.
-  (response as ServerResponse).writeHead(200);
-  if (isHttp2(request, response)) {
-    const stream = new ResponseStream(request.socket, response, owner);
-    return { stream, written: stream.open(opening) };
+  try {
+    const stream = isHttp2(request, response)
+      ? openHttp2(request.socket, response, owner, opening)
+      : openHttp1(request.socket, response, owner, opening);
+    letGo(request);
+    // Last, so that the owner hears only from a stream that is whole.
+    return { stream, written: stream.begin() };
+  } catch (error) {
+    if (response.headersSent) response.destroy();
+    throw error;
   }
+}
+
+function openHttp2(
+  socket: Socket,
+  response: Http2ServerResponse,
+  owner: StreamOwner,
+  opening: string,
+): ResponseStream {
+  response.writeHead(200);
+  const stream = new ResponseStream(socket, response, owner);
+  stream.open(opening);
+  return stream;
+}
+
+function openHttp1(
+  socket: Socket,
+  response: ServerResponse,
+  owner: StreamOwner,
+  opening: string,
+): SocketStream | ResponseStream {
+  // flushHeaders would do this too, but through five more properties.
+  response.writeHead(200);
   // The head and the first bytes in one system call.
-  const { socket } = request;
   socket.cork();
-  response.flushHeaders();
-  if (!isDirect(response)) {
+  try {
+    response.flushHeaders();
+    const stream = isDirect(response)
+      ? new SocketStream(socket, response, owner)
+      : new ResponseStream(socket, response, owner);
+    stream.open(opening);
+    return stream;
+  } finally {
     socket.uncork();
-    const stream = new ResponseStream(socket, response, owner);
-    return { stream, written: stream.open(opening) };
   }
-  const stream = new SocketStream(socket, response, owner);
-  return { stream, written: stream.open(opening) };
 }
 
 /** Whether there may be a body. In HTTP/1 there is one exactly where the head says so (RFC 9112 §6.3). */
@@ -196,7 +225,9 @@ function isHttp2(request: Request, response: Response): response is Http2ServerR
  * `response.write` would do, which whoever replaced it or put a compressor before it did not intend.
  */
 function isDirect(response: ServerResponse): boolean {
-  return response.chunkedEncoding && response.write === WRITE && !isEncoded(response);
+  return (
+    response.chunkedEncoding && response.write === WRITE && !response.writableEnded && !isEncoded(response)
+  );
 }
 
 function isEncoded(response: Response): boolean {
@@ -207,6 +238,15 @@ function isEncoded(response: Response): boolean {
 function faultOf(socket: Socket): 'closed' | 'error' | undefined {
   if (socket.errored) return 'error';
   return socket.destroyed || !socket.writable ? 'closed' : undefined;
+}
+
+/** Listens by Node's own `on`. A compressor may have replaced `response.on` by one for its own stream, which ends earlier. */
+function listen<E extends EventEmitter>(
+  emitter: E,
+  event: string,
+  handler: (this: E, value: never) => void,
+): void {
+  EventEmitter.prototype.on.call(emitter, event, handler as () => void);
 }
 
 /** Ends a response; where whoever wrapped it throws, it is told as every stream's error is, and harms no other stream. */
@@ -267,11 +307,6 @@ class SocketStream implements Stream {
     this.#socket = socket;
     this.#response = response;
     this.#owner = owner;
-    socket[STREAM] = this;
-    // Inside of end(), and after it, should Node cease to tell the first. To read `writableEnded` before each write
-    // instead costs a fifth of a delivery: the response is out of the processor's caches by then.
-    response.on('prefinish', onResponseEnd);
-    response.on('close', onResponseClose);
   }
 
   // Not fields, of which each stream would have its own.
@@ -283,10 +318,18 @@ class SocketStream implements Stream {
     return false;
   }
 
-  /** Writes the first text, and lets it go together with the head. */
-  open(text: string): Written {
+  /** Writes the first text. */
+  open(text: string): void {
     this.#socket.write(chunkOf(text), 'latin1');
-    this.#socket.uncork();
+  }
+
+  /** Listens for what happens to the connection. Returns what became of the first text. */
+  begin(): Written {
+    this.#socket[STREAM] = this;
+    // Inside of end(), and after it, should Node cease to tell the first. To read `writableEnded` before each write
+    // instead costs a fifth of a delivery: the response is out of the processor's caches by then.
+    listen(this.#response, 'prefinish', onResponseEnd);
+    listen(this.#response, 'close', onResponseClose);
     return this.#look();
   }
 
@@ -295,7 +338,12 @@ class SocketStream implements Stream {
     if (!socket.writable || this.#isTakenOver) return faultOf(socket) ?? 'closed';
     // What the socket still holds of others goes first.
     if (mayPass(socket) && socket.writableLength === 0) return this.#pass(payload.chunk);
-    socket.write(payload.chunk, 'latin1');
+    try {
+      socket.write(payload.chunk, 'latin1');
+    } catch (error) {
+      socket.destroy(error as Error);
+      return 'error';
+    }
     return this.#look();
   }
 
@@ -394,21 +442,26 @@ class ResponseStream implements Stream {
     this.#owner = owner;
     this.opaque = isEncoded(response);
     this.#http2 = isHttp2(response.req, response) ? response.stream : undefined;
-
-    // A write after the end is an event of the response, and would be an uncaught exception.
-    response.on('error', () => owner.closed('error'));
-    const onClose = (hadError: boolean) => owner.closed(hadError ? 'error' : 'closed');
-    response.on('close', () => {
-      if (this.#http2 === undefined) socket.off('close', onClose);
-      onClose(this.#fault() === 'error');
-    });
-    if (this.#http2 === undefined) socket.on('close', onClose);
-    if (this.opaque) response.on('drain', () => owner.drained());
   }
 
   /** Writes the first text. */
-  open(text: string): Written {
-    return this.write(new Payload([text], false));
+  open(text: string): void {
+    this.#give(new Payload([text], false));
+  }
+
+  /** Listens for what happens to the connection. Returns what became of the first text. */
+  begin(): Written {
+    const owner = this.#owner;
+    // A write after the end is an event of the response, and would be an uncaught exception.
+    listen(this.#response, 'error', () => owner.closed('error'));
+    const onClose = (hadError: boolean) => owner.closed(hadError ? 'error' : 'closed');
+    listen(this.#response, 'close', () => {
+      if (this.#http2 === undefined) this.#socket.off('close', onClose);
+      onClose(this.#fault() === 'error');
+    });
+    if (this.#http2 === undefined) listen(this.#socket, 'close', onClose);
+    if (this.opaque) this.#response.on('drain', () => owner.drained());
+    return this.opaque ? 'taken' : 'pending';
   }
 
   write(payload: Payload): Written {
@@ -416,11 +469,9 @@ class ResponseStream implements Stream {
     if (fault !== undefined) return fault;
     let more: boolean;
     try {
-      // With two arguments: the wrapper of `compression` loses the callback of a call with three.
-      more = (this.#response as ServerResponse).write(payload.bytes, this.#onWritten);
-      this.#response.flush?.();
+      more = this.#give(payload);
     } catch (error) {
-      // Whoever wrapped the response threw: it is told as every stream's error is, and harms no other stream.
+      // The error of a wrapper ends its own stream, and no other.
       this.#response.destroy(error as Error);
       return 'error';
     }
@@ -433,12 +484,19 @@ class ResponseStream implements Stream {
   }
 
   end(): void {
-    if (this.#http2 === undefined) this.#response.once('finish', () => this.#socket.destroySoon());
+    if (this.#http2 === undefined) listen(this.#response, 'finish', () => this.#socket.destroySoon());
     endOf(this.#response);
   }
 
   destroy(): void {
     (this.#http2 ?? this.#socket).destroy();
+  }
+
+  #give(payload: Payload): boolean {
+    // With two arguments: the wrapper of `compression` loses the callback of a call with three.
+    const more = (this.#response as ServerResponse).write(payload.bytes, this.#onWritten);
+    this.#response.flush?.();
+    return more;
   }
 
   #fault(): 'closed' | 'error' | undefined {
