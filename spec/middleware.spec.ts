@@ -4,12 +4,14 @@ import { get, type IncomingMessage, type RequestListener, type Server, type Serv
 import { type ClientHttp2Session, connect, constants, createServer as createHttp2Server } from 'node:http2';
 import { createServer as createHttpsServer, get as getHttps, type RequestOptions } from 'node:https';
 import { createGunzip, createGzip } from 'node:zlib';
+import polka from '@polka/compression';
 import { expect } from 'chai';
 import compression from 'compression';
 import cors from 'cors';
 import express, { type RequestHandler } from 'express';
 import express4 from 'express4';
 import helmet from 'helmet';
+import httpCompression from 'http-compression';
 import supertest from 'supertest';
 import type { Comet, CometEvents, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
@@ -151,6 +153,62 @@ for (const { name, make } of [
       });
     }
 
+    for (const [compressor, compress] of [
+      ['@polka/compression', polka],
+      ['http-compression', httpCompression],
+    ] as const) {
+      describe(`behind ${compressor}, which decides at the first write`, () => {
+        async function compressed(options?: { threshold: number }) {
+          const rooms = await house((push) => make().use(compress(options) as RequestHandler, push));
+          const { push, server } = rooms;
+          // With the ids of these, what a stream begins with is longer than what it compresses by default.
+          for (let index = 0; index < 30; index += 1) push.channels.create({ name: `${index}`.padStart(36) });
+          const query = Array.from(push.channels, ({ id }) => `chan_id=${encodeURIComponent(id)}`).join('&');
+          const headers = { 'Accept-Encoding': 'gzip' };
+          const sent = get(`${server.url}/?${query}`, { headers, agent: false });
+          sent.on('error', () => {});
+          cleanup(() => void sent.destroy());
+          return { ...rooms, answered: once(sent, 'response') as Promise<[IncomingMessage]> };
+        }
+
+        it('a stream is left as it is, and outcomes are true', async () => {
+          const { push, news, answered } = await compressed();
+          const [response] = await answered;
+          expect(response.headers).not.to.have.property('content-encoding');
+          const client = new Text(response);
+          for (const data of ['one', 'two', 'three']) {
+            expect(await news.send(data)).to.deep.equal(success);
+            expect(await client.until(`data: ${data}\n\n`)).to.equal(true);
+          }
+          push.setTimeout(null, { reset: true });
+          await client.all();
+          expect(response.complete).to.equal(true);
+        });
+
+        it('what it holds, where it compresses anything, is unknown, and comes with the end', async () => {
+          const { push, news, answered } = await compressed({ threshold: 0 });
+          await told((on) => push.on('join', on));
+          expect(await news.send('one')).to.deep.equal(unknown);
+          expect(await news.send('two')).to.deep.equal(unknown);
+          push.setTimeout(null, { reset: true });
+          const [response] = await answered;
+          expect(response.headers).to.include({ 'content-encoding': 'gzip' });
+          const text = await new Text(response.pipe(createGunzip())).all();
+          expect(text).to.contain('comet:open').and.contain('data: one\n\n').and.contain('data: two\n\n');
+        });
+
+        it('a client that goes is noticed', async () => {
+          const { push, news, answered, server } = await compressed({ threshold: 0 });
+          answered.catch(() => {});
+          await told((on) => push.on('join', on));
+          const left = nextLeave(push);
+          server.socket.destroy();
+          await left;
+          expect(await news.send('nobody')).to.include({ listeners: 0 });
+        });
+      });
+    }
+
     describe('cors', () => {
       const origin = 'https://app.example';
       const app = (push: Comet) =>
@@ -253,19 +311,22 @@ for (const { name, make } of [
       expect(await client.heard(1)).to.deep.equal(['one']);
     });
 
-    it('a Content-Encoding that says identity is none', async () => {
-      const { push, news, server } = await house((push) =>
-        make().use((_request, response, next) => {
-          response.setHeader('Content-Encoding', 'identity');
-          next();
-        }, push),
-      );
-      const joined = nextJoin(push);
-      const client = await EventClient.open(`${server.url}/news`);
-      expect((await joined).transport).to.equal('socket');
-      expect(client.response.headers).to.include({ 'content-encoding': 'identity' });
-      expect(await news.send('one')).to.deep.equal(success);
-    });
+    for (const encoding of ['identity', 'none']) {
+      it(`a Content-Encoding of ${encoding}, which changes no byte, makes no outcome unknown`, async () => {
+        const { push, news, server } = await house((push) =>
+          make().use((_request, response, next) => {
+            response.setHeader('Content-Encoding', encoding);
+            next();
+          }, push),
+        );
+        const joined = nextJoin(push);
+        const client = await EventClient.open(`${server.url}/news`);
+        expect((await joined).transport).to.equal('socket');
+        expect(client.response.headers).to.include({ 'content-encoding': encoding });
+        expect(await news.send('one')).to.deep.equal(success);
+        expect(await client.heard(1)).to.deep.equal(['one']);
+      });
+    }
 
     it('a middleware that wraps res.write sees every byte, once', async () => {
       let seen = '';

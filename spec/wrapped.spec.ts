@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
+import { connect, createServer as createHttp2Server } from 'node:http2';
 import { expect } from 'chai';
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express';
 import session from 'express-session';
@@ -7,7 +8,7 @@ import type { Channel, Comet, CometOptions, Outcome } from '../lib/index.js';
 import { EventClient, RawClient, request, told } from './support/client.js';
 import { delivered } from './support/outcomes.js';
 import { run } from './support/process.js';
-import { hub } from './support/server.js';
+import { cleanup, hub } from './support/server.js';
 import { ended } from './support/wire.js';
 
 /** A hub under Express, behind a middleware that changes the response. */
@@ -143,6 +144,191 @@ describe('A stream through a wrapped response', () => {
   });
 });
 
+const unknown: Outcome = { ...delivered(1), status: 'failure', delivered: 0, unknown: 1 };
+
+type Write = (chunk: Buffer | string, callback?: () => void) => boolean;
+
+/** Replaces the write of a response, or of a socket. */
+function wrap(target: object, make: (write: Write) => Write): void {
+  const { write } = target as { write: Write };
+  Object.assign(target, { write: make(write.bind(target)) });
+}
+
+describe('A stream whose res.write was replaced', () => {
+  const isEvent = (chunk: Buffer | string) => chunk.includes('data: held');
+
+  /** An open stream, of one protocol or the other. */
+  async function open(protocol: string, make: (write: Write) => Write, options: CometOptions = {}) {
+    const app = (push: Comet) => (request: never, response: ServerResponse) => {
+      wrap(response, make);
+      push(request, response);
+    };
+    if (protocol === 'HTTP/1.1') {
+      const { push, server, port } = await hub(options, app as never);
+      const news = push.channels.create({ name: 'news' });
+      const client = () => EventClient.open(`${server.url}/news`);
+      return { push, port, news, client };
+    }
+    const server = (push: Comet) => createHttp2Server(app(push) as never) as unknown as Server;
+    const { push, server: opened, port } = await hub(options, server);
+    const news = push.channels.create({ name: 'news' });
+    const session = connect(opened.url);
+    cleanup(() => session.destroy());
+    const client = () => EventClient.openOn(session, '/news');
+    return { push, port, news, client };
+  }
+
+  for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
+    describe(`over ${protocol}`, () => {
+      for (const [title, make] of [
+        ['passes everything on', (write) => write],
+        ['loses its callback', (write) => (chunk) => write(chunk)],
+        [
+          'calls back before it passes anything on',
+          (write) => (chunk, callback) => {
+            callback?.();
+            return write(chunk);
+          },
+        ],
+        ['returns nothing', (write) => (chunk) => void write(chunk) as never],
+      ] as [string, (write: Write) => Write][]) {
+        it(`by one that ${title} has true outcomes`, async () => {
+          const { news, client: open1 } = await open(protocol, make);
+          const client = await open1();
+          for (const data of ['one', 'two', 'three'])
+            expect(await news.send(data)).to.deep.equal(delivered(1));
+          expect(await client.heard(3)).to.deep.equal(['one', 'two', 'three']);
+        });
+      }
+
+      it('by one that passes on later, and calls back at once, is unknown, and gets all', async () => {
+        const { news, client: open1 } = await open(protocol, (write) => (chunk, callback) => {
+          setImmediate(() => write(chunk));
+          callback?.();
+          return true;
+        });
+        const client = await open1();
+        for (const data of ['one', 'two']) expect(await news.send(data)).to.deep.equal(unknown);
+        expect(await client.heard(2)).to.deep.equal(['one', 'two']);
+      });
+
+      it('by one that holds each write until the next is unknown', async () => {
+        const { news, client: open1 } = await open(protocol, (write) => {
+          const held: (Buffer | string)[] = [];
+          return (chunk, callback) => {
+            held.push(chunk);
+            if (held.length > 2) write(held.shift() as Buffer);
+            callback?.();
+            return true;
+          };
+        });
+        const joined = open1().catch(() => undefined);
+        while (news.listeners === 0) await new Promise(setImmediate);
+        for (const data of ['1', '2', '3', '4']) expect(await news.send(data)).to.deep.equal(unknown);
+        await joined;
+      });
+
+      it('by one that begins to hold later is unknown from then on', async () => {
+        let write: Write | undefined;
+        const held: (Buffer | string)[] = [];
+        const {
+          push,
+          news,
+          client: open1,
+        } = await open(protocol, (original) => (chunk, callback) => {
+          write = original;
+          if (held.length === 0 && !isEvent(chunk)) return original(chunk, callback);
+          held.push(chunk);
+          callback?.();
+          return true;
+        });
+        const client = await open1();
+        expect(await news.send('one')).to.deep.equal(delivered(1));
+        expect(await news.send('held')).to.deep.equal(unknown);
+        expect(await news.send('two')).to.deep.equal(unknown);
+        expect(push.inspect().delivered).to.equal(1);
+        for (const chunk of held) write?.(chunk);
+        expect(await client.heard(3)).to.deep.equal(['one', 'held', 'two']);
+      });
+
+      it('by one that is full waits until it has drained', async () => {
+        let response: ServerResponse | undefined;
+        const {
+          push,
+          news,
+          client: open1,
+        } = await open(protocol, (write) => {
+          return function (this: ServerResponse, chunk) {
+            response = this;
+            setImmediate(() => write(chunk));
+            return !isEvent(chunk);
+          };
+        });
+        await open1();
+        const first = news.send('held');
+        await new Promise(setImmediate);
+        expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('behind');
+        response?.emit('drain');
+        expect(await first).to.deep.equal(unknown);
+        expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('live');
+      });
+    });
+  }
+
+  it('is not delivered to by one that loses its callback, while its client does not read', async () => {
+    const { push, port, news } = await open('HTTP/1.1', (write) => (chunk) => write(chunk), {
+      maxFrame: 2 ** 24,
+      log: { bytes: 2 ** 26 },
+    });
+    const joined = told((on) => push.on('join', on));
+    const client = await RawClient.get(port, '/news');
+    await joined;
+    const flood = news.send('x'.repeat(2 ** 23));
+    await new Promise(setImmediate);
+    expect(push.inspect({ streams: true }).streams?.[0]?.state).to.equal('behind');
+    await client.reset();
+    expect(await flood).to.include({ delivered: 0, failed: 1 });
+  });
+});
+
+describe('A stream whose write of the socket was replaced', () => {
+  it('by one that holds what it is given is unknown', async () => {
+    const held: (() => void)[] = [];
+    const { server, news } = await behind(({ socket }, _response, next) => {
+      wrap(socket, (write) => (...given) => {
+        held.push(() => write(...given));
+        return true;
+      });
+      next();
+    });
+    const opened = EventClient.open(`${server.url}/news`);
+    while (news.listeners === 0) await new Promise(setImmediate);
+    expect(await news.send('one')).to.deep.equal(unknown);
+    for (const pass of held) pass();
+    expect(await (await opened).heard(1)).to.deep.equal(['one']);
+  });
+
+  it('by one that throws ends its own stream, and no other', async () => {
+    let requests = 0;
+    const { server, news } = await behind(({ socket }, _response, next) => {
+      requests += 1;
+      if (requests === 1) {
+        wrap(socket, (write) => (...given) => {
+          if (given[0].includes('boom')) throw new Error('a middleware');
+          return write(...given);
+        });
+      }
+      next();
+    });
+    const broken = await EventClient.open(`${server.url}/news`);
+    const client = await EventClient.open(`${server.url}/news`);
+    expect(await news.send('boom')).to.deep.include({ delivered: 1, failed: 1, reasons: { error: 1 } });
+    await broken.ended();
+    expect(await client.heard(1)).to.deep.equal(['boom']);
+    expect(news.listeners).to.equal(1);
+  });
+});
+
 describe('A tracer that replaces a method of Node', () => {
   const patch = (owner: string, method: string) => `
     {
@@ -202,36 +388,6 @@ describe('A tracer that replaces a method of Node', () => {
     const { outcome, seen } = await traced(load, patch('http.ServerResponse.prototype', 'write'));
     expect(outcome).to.deep.equal(delivered(1));
     expect(seen.split('data: one\n\n')).to.have.length(2);
-  });
-});
-
-type Write = (chunk: Buffer | string, callback?: () => void) => boolean;
-
-/** Replaces the write of a response, or of a socket. */
-function wrap(target: object, make: (write: Write) => Write): void {
-  const { write } = target as { write: Write };
-  Object.assign(target, { write: make(write.bind(target)) });
-}
-
-describe('A stream whose write of the socket was replaced', () => {
-  it('by one that throws ends its own stream, and no other', async () => {
-    let requests = 0;
-    const { server, news } = await behind(({ socket }, _response, next) => {
-      requests += 1;
-      if (requests === 1) {
-        wrap(socket, (write) => (...given) => {
-          if (given[0].includes('boom')) throw new Error('a middleware');
-          return write(...given);
-        });
-      }
-      next();
-    });
-    const broken = await EventClient.open(`${server.url}/news`);
-    const client = await EventClient.open(`${server.url}/news`);
-    expect(await news.send('boom')).to.deep.include({ delivered: 1, failed: 1, reasons: { error: 1 } });
-    await broken.ended();
-    expect(await client.heard(1)).to.deep.equal(['boom']);
-    expect(news.listeners).to.equal(1);
   });
 });
 

@@ -32,7 +32,7 @@ export interface Outcome {
   /** Those of them for which it did not. */
   readonly failed: number;
   /**
-   * What nobody can know: a stream behind a compressor, a node that did not answer in time (as many as it was last
+   * What nobody can know: a stream whose bytes a middleware holds back, as a compressor does; a node that did not answer in time (as many as it was last
    * known to have, one at the least). Never counted as delivered.
    */
   readonly unknown: number;

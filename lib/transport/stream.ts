@@ -30,7 +30,10 @@ export interface StreamOwner {
 /** One response as a sink of bytes. */
 export interface Stream {
   readonly transport: Transport;
-  /** Whether bytes vanish into a compressor on their way, so that what was taken may not have been sent. */
+  /**
+   * Whether something between the stream and Node's socket holds bytes back: what was taken may not have been sent. Each
+   * write looks, the first one too. It never becomes false again.
+   */
   readonly opaque: boolean;
   /** Which connection it is on, as `connectionKey` has it. */
   readonly connection: string;
@@ -221,17 +224,11 @@ function isHttp2(request: Request, response: Response): response is Http2ServerR
 }
 
 /**
- * Whether the bytes of a response, its head flushed, may go to its socket: only where that is what
- * `response.write` would do, which whoever replaced it or put a compressor before it did not intend.
+ * Whether the bytes of a response, its head flushed, may go to its socket: only where `response.write` is Node's own. A
+ * function that replaced it is meant to see them.
  */
 function isDirect(response: ServerResponse): boolean {
-  return (
-    response.chunkedEncoding && response.write === WRITE && !response.writableEnded && !isEncoded(response)
-  );
-}
-
-function isEncoded(response: Response): boolean {
-  return (response.getHeader('Content-Encoding') ?? 'identity') !== 'identity';
+  return response.chunkedEncoding && response.write === WRITE && !response.writableEnded;
 }
 
 /** What Node's `end` of a connection comes to: nothing may be written to it any more. */
@@ -299,6 +296,7 @@ class SocketStream implements Stream {
   readonly #socket: StreamSocket;
   readonly #response: ServerResponse;
   readonly #owner: StreamOwner;
+  #opaque = false;
   #ended = false;
   // Somebody else has ended the response: what follows on this connection is not ours.
   #isTakenOver = false;
@@ -309,18 +307,22 @@ class SocketStream implements Stream {
     this.#owner = owner;
   }
 
-  // Not fields, of which each stream would have its own.
+  // Not a field, of which each stream would have its own.
   get transport(): 'socket' {
     return 'socket';
   }
 
-  get opaque(): false {
-    return false;
+  get opaque(): boolean {
+    return this.#opaque;
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
   }
 
   /** Writes the first text. */
   open(text: string): void {
-    this.#socket.write(chunkOf(text), 'latin1');
+    this.#give(chunkOf(text));
   }
 
   /** Listens for what happens to the connection. Returns what became of the first text. */
@@ -339,16 +341,12 @@ class SocketStream implements Stream {
     // What the socket still holds of others goes first.
     if (mayPass(socket) && socket.writableLength === 0) return this.#pass(payload.chunk);
     try {
-      socket.write(payload.chunk, 'latin1');
+      this.#give(payload.chunk);
     } catch (error) {
       socket.destroy(error as Error);
       return 'error';
     }
     return this.#look();
-  }
-
-  get connection(): string {
-    return keyOf(this.#socket);
   }
 
   end(): void {
@@ -370,7 +368,7 @@ class SocketStream implements Stream {
   responseEnded(response: ServerResponse): void {
     if (response !== this.#response || this.#isTakenOver) return;
     if (this.#ended) {
-      // Only now: a middleware may end the response later than it is asked to, as express-session does.
+      // Not in end(): a middleware may end the response later, as express-session does.
       this.#socket.destroySoon();
       return;
     }
@@ -401,6 +399,14 @@ class SocketStream implements Stream {
     return written;
   }
 
+  /** Writes through `socket.write`, and looks whether Node's socket got the bytes. */
+  #give(chunk: Payload['chunk']): void {
+    const socket = this.#socket;
+    const { bytesWritten } = socket;
+    socket.write(chunk, 'latin1');
+    if (socket.bytesWritten - bytesWritten !== chunk.length) this.#opaque = true;
+  }
+
   #look(): Written {
     const socket = this.#socket;
     // Writable is also: neither destroyed nor broken.
@@ -424,28 +430,41 @@ class SocketStream implements Stream {
 }
 
 /**
- * Writes through `response.write`, where the socket is not ours to write to: HTTP/1.0, HTTP/2, a response that
- * was wrapped, or that is compressed.
+ * Writes through `response.write`: HTTP/1.0, HTTP/2, and responses whose `write` was replaced. The callback of a replaced
+ * `write` proves nothing: some call it while they hold the bytes, some never. What counts is how many bytes Node's socket,
+ * or stream of HTTP/2, got during the call, and whether it still holds any.
  */
 class ResponseStream implements Stream {
   readonly transport = 'response';
-  readonly opaque: boolean;
   readonly #socket: Socket;
   readonly #response: Response & { flush?: () => void };
   readonly #owner: StreamOwner;
   // The stream of HTTP/2. Found once: a look at the request of each response costs an eighth of a delivery.
   readonly #http2: Http2ServerResponse['stream'] | undefined;
+  // HTTP/2 always takes bytes later. Its own callback says when: to ask by an empty write costs as much as a delivery.
+  readonly #callsBack: boolean;
+  #opaque = false;
 
   constructor(socket: Socket, response: Response, owner: StreamOwner) {
     this.#socket = socket;
     this.#response = response;
     this.#owner = owner;
-    this.opaque = isEncoded(response);
     this.#http2 = isHttp2(response.req, response) ? response.stream : undefined;
+    this.#callsBack = this.#http2 !== undefined && !Object.hasOwn(response, 'write');
+  }
+
+  get opaque(): boolean {
+    return this.#opaque;
+  }
+
+  get connection(): string {
+    return keyOf(this.#socket);
   }
 
   /** Writes the first text. */
   open(text: string): void {
+    // @polka/compression and http-compression send the head at the first write, and compress if that is long.
+    if (!this.#response.headersSent) (this.#response as ServerResponse).write('');
     this.#give(new Payload([text], false));
   }
 
@@ -460,8 +479,7 @@ class ResponseStream implements Stream {
       onClose(this.#fault() === 'error');
     });
     if (this.#http2 === undefined) listen(this.#socket, 'close', onClose);
-    if (this.opaque) this.#response.on('drain', () => owner.drained());
-    return this.opaque ? 'taken' : 'pending';
+    return this.#opaque ? 'taken' : this.#look();
   }
 
   write(payload: Payload): Written {
@@ -475,12 +493,9 @@ class ResponseStream implements Stream {
       this.#response.destroy(error as Error);
       return 'error';
     }
-    // A compressor's callbacks never come, so there is nothing to wait for but its own buffer.
-    return this.opaque && more ? 'taken' : 'pending';
-  }
-
-  get connection(): string {
-    return keyOf(this.#socket);
+    if (!this.#opaque) return this.#look();
+    // Nothing tells when the bytes leave. The buffer that holds them may be full.
+    return more === false ? 'pending' : 'taken';
   }
 
   end(): void {
@@ -492,11 +507,59 @@ class ResponseStream implements Stream {
     (this.#http2 ?? this.#socket).destroy();
   }
 
+  /** Writes through the response, and looks whether Node got the bytes. Returns what `response.write` returns. */
   #give(payload: Payload): boolean {
-    // With two arguments: the wrapper of `compression` loses the callback of a call with three.
-    const more = (this.#response as ServerResponse).write(payload.bytes, this.#onWritten);
-    this.#response.flush?.();
+    const response = this.#response as ServerResponse & { flush?: () => void };
+    const before = this.#received;
+    let more: boolean;
+    // Node corks it until the end of the tick, unless it is corked already.
+    if (this.#http2 === undefined) this.#socket.cork();
+    try {
+      more = this.#callsBack ? response.write(payload.bytes, this.#onTaken) : response.write(payload.bytes);
+      response.flush?.();
+    } finally {
+      if (this.#http2 === undefined) this.#socket.uncork();
+    }
+    const received = this.#received - before;
+    // The bytes, and the frame of a chunk or a part of it: Node joins the writes of a tick.
+    const isWhole = received >= payload.bytes.length && received <= payload.chunk.length;
+    if (!isWhole && !this.#opaque) this.#becomeOpaque();
     return more;
+  }
+
+  #becomeOpaque(): void {
+    this.#opaque = true;
+    // By `response.on`, which `compression` replaces by one for the stream that holds the bytes.
+    this.#response.on('drain', () => this.#owner.drained());
+  }
+
+  /** Bytes that Node got: those that the socket was given, and those that Node's response or stream still holds. */
+  get #received(): number {
+    if (this.#http2 !== undefined) return this.#http2.writableLength;
+    return this.#socket.bytesWritten - this.#socket.writableLength + this.#response.writableLength;
+  }
+
+  #look(): Written {
+    const fault = this.#fault();
+    if (fault !== undefined) return fault;
+    if (this.#isEmpty) return 'taken';
+    if (!this.#callsBack) this.#ask();
+    return 'pending';
+  }
+
+  #ask(): void {
+    (this.#http2 ?? this.#socket).write('', this.#onTaken);
+  }
+
+  // A client that has closed its half may still read what is in flight: only what is broken is not asked again.
+  readonly #onTaken = (): void => {
+    if (this.#opaque || this.#isBroken) return;
+    if (this.#isEmpty) this.#owner.drained();
+    else if ((this.#http2 ?? this.#socket).writable) this.#ask();
+  };
+
+  get #isEmpty(): boolean {
+    return (this.#http2 ?? this.#response).writableLength === 0;
   }
 
   #fault(): 'closed' | 'error' | undefined {
@@ -505,14 +568,6 @@ class ResponseStream implements Stream {
     if (this.#http2.errored) return 'error';
     return this.#http2.destroyed || writableEnded ? 'closed' : undefined;
   }
-
-  // A client that has closed its half may still read what is in flight: only what is broken is not asked again.
-  readonly #onWritten = (error?: Error | null): void => {
-    if (this.opaque || this.#isBroken) return;
-    if (error) this.#owner.closed('error');
-    else if (this.#http2 !== undefined || this.#socket.writableLength === 0) this.#owner.drained();
-    else if (this.#socket.writable) this.#socket.write('', this.#onWritten);
-  };
 
   get #isBroken(): boolean {
     const { destroyed, errored } = this.#http2 ?? this.#socket;

@@ -1,5 +1,11 @@
 import { once } from 'node:events';
-import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -56,6 +62,7 @@ class Machine {
   readonly #arrived = new Map<Client, Promise<void>>();
   readonly #attendances = new Map<string, Attendance>();
   readonly #sent = new Map<string, Sent>();
+  #entering: Connection | undefined;
   // By the channel: one of the same name may follow it.
   readonly #lines = new Map<Channel, Line>();
   readonly #present: Channel[] = [];
@@ -73,7 +80,12 @@ class Machine {
     this.#plan = plan;
     this.checker = new Checker(plan);
     const { heartbeat, stall, timeout, lifetime } = plan;
-    this.#push = comet({ heartbeat, stall, timeout, lifetime, maxFrame: 64 * MiB });
+    // The last that is asked for is the next that joins: nothing is awaited between the two.
+    const authorize = ({ socket }: IncomingMessage) => {
+      this.#entering = this.#connections.get(socket);
+      return true;
+    };
+    this.#push = comet({ authorize, heartbeat, stall, timeout, lifetime, maxFrame: 64 * MiB });
     this.#mount = plan.framework === 'node:http' ? '' : '/channels';
     this.#server = createServer(this.#app());
     for (const index of plan.channels.keys()) this.#open(index);
@@ -98,11 +110,18 @@ class Machine {
     const { framework } = this.#plan;
     const push = this.#push;
     const prepare = (response: ServerResponse, via: Via) => {
-      // An encoding that changes nothing, which the hub can't know.
-      if (via === 'encoded') response.setHeader('Content-Encoding', 'x-none');
-      if (via !== 'wrapped') return;
-      const { write } = response;
-      response.write = ((...rest: Parameters<typeof write>) => write.apply(response, rest)) as typeof write;
+      const write = (response.write as (piece: Buffer) => boolean).bind(response);
+      const end = (response.end as () => void).bind(response);
+      if (via === 'wrapped') Object.assign(response, { write: (piece: Buffer) => write(piece) });
+      if (via !== 'late') return;
+      Object.assign(response, {
+        write: (piece: Buffer, callback?: () => void) => {
+          setImmediate(() => write(piece));
+          callback?.();
+          return true;
+        },
+        end: () => setImmediate(end),
+      });
     };
     if (framework === 'node:http') {
       return (request, response) => {
@@ -133,7 +152,7 @@ class Machine {
         jumped: new Set(),
         left: undefined,
         sent,
-        client: sent && this.#clientOf(sent.connection),
+        client: this.#entering && this.#clientOf(this.#entering),
       };
       this.#attendances.set(listener, attendance);
       if (attendance.client !== undefined) this.#arrivals.get(attendance.client)?.();
@@ -169,10 +188,7 @@ class Machine {
   #opened(sent: Sent): void {
     this.#sent.set(sent.listener, sent);
     const attendance = this.#attendances.get(sent.listener);
-    if (attendance === undefined) return;
-    attendance.sent = sent;
-    attendance.client = this.#clientOf(sent.connection);
-    if (attendance.client !== undefined) this.#arrivals.get(attendance.client)?.();
+    if (attendance !== undefined) attendance.sent = sent;
   }
 
   #clientOf(connection: Connection): Client | undefined {
@@ -260,7 +276,7 @@ class Machine {
     this.#clients[index] = client;
     const arrival = new Promise<void>((resolve) => this.#arrivals.set(client, resolve));
     // One whose request is refused, or stops in the middle, never arrives; one that reads is told.
-    const isRefused = via === 'encoded' || partial ? Promise.resolve() : peer.answered;
+    const isRefused = via === 'late' || partial ? Promise.resolve() : peer.answered;
     this.#arrived.set(client, Promise.race([arrival, peer.closed, isRefused]));
 
     const ids = step.channels

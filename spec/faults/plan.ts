@@ -4,8 +4,8 @@ import type { Appetite } from './peer.js';
 const KiB = 2 ** 10;
 const MiB = 2 ** 20;
 
-/** How a stream's bytes go: on the socket, or through `response.write`, which a compressor may stand behind. */
-export type Via = 'socket' | 'wrapped' | 'encoded' | 'http/1.0';
+/** How a stream's bytes go: on the socket, or through a `response.write` that passes them on at once, or a turn later. */
+export type Via = 'socket' | 'wrapped' | 'late' | 'http/1.0';
 
 export interface Join {
   readonly do: 'join';
@@ -179,7 +179,7 @@ class Draw {
     if (isSteady) this.#steady.add(peer);
     const channels = this.#channels.map((_, index) => index).filter(() => this.#chance(0.5));
     if (channels.length === 0) channels.push(random.below(this.#channels.length));
-    const via = random.pick(['socket', 'socket', 'socket', 'wrapped', 'http/1.0', 'encoded'] as const);
+    const via = random.pick(['socket', 'socket', 'socket', 'wrapped', 'http/1.0', 'late'] as const);
     const canPipeline = via !== 'http/1.0';
     this.#add({
       do: 'join',
