@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { get, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { type ClientHttp2Session, connect, constants, createServer as createHttp2Server } from 'node:http2';
 import { createServer as createHttpsServer, get as getHttps, type RequestOptions } from 'node:https';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { createGunzip, createGzip } from 'node:zlib';
 import polka from '@polka/compression';
 import { expect } from 'chai';
@@ -643,6 +644,36 @@ describe('HTTP/2', () => {
     expect(await flood).to.deep.include(failure);
     expect(await behind).to.deep.include(failure);
   });
+
+  for (const [cause, strike] of [
+    ['its client resets', (tcp, _socket) => tcp.resetAndDestroy()],
+    ['its client closes', (tcp, _socket) => tcp.destroy()],
+    ['the server resets', (_tcp, socket) => socket.resetAndDestroy()],
+    ['the server destroys', (_tcp, socket) => socket.destroy()],
+  ] as [string, (tcp: Socket, socket: Socket) => void][]) {
+    it(`what is in flight on a connection that ${cause} is not delivered`, async () => {
+      const options = { maxFrame: 32 * 2 ** 20, log: { bytes: 64 * 2 ** 20 } };
+      const { news, server } = await house((push) => createHttp2Server(push) as unknown as Server, options);
+      const tcp = connectTcp(server.port, '127.0.0.1');
+      tcp.on('error', () => {});
+      // Windows that leave it to the kernel to say how much it takes.
+      const settings = { initialWindowSize: 2 ** 31 - 1 };
+      const one = connect(server.url, { createConnection: () => tcp, settings });
+      one.on('error', () => {});
+      cleanup(() => one.destroy());
+      await once(one, 'connect');
+      one.setLocalWindowSize(2 ** 31 - 1);
+      const { client } = await ask(one, '/news');
+      expect(await news.send('one')).to.deep.equal(success);
+      await client.until('data: one');
+      tcp.pause();
+      const { socket } = server;
+      const flood = news.send('x'.repeat(2 ** 24));
+      while (socket.bytesWritten < 2 ** 24) await new Promise(setImmediate);
+      strike(tcp, socket);
+      expect(await flood).to.include({ listeners: 1, delivered: 0, failed: 1 });
+    });
+  }
 
   it('a session that breaks off takes its streams along', async () => {
     const { push, news, session: one, server } = await session();

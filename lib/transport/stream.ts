@@ -429,6 +429,25 @@ class SocketStream implements Stream {
   }
 }
 
+let unconfirmed: ResponseStream[] = [];
+
+/**
+ * Confirms that the bytes of a stream of HTTP/2 were taken. Node reports success also if the write to the socket failed
+ * (a TODO of `Http2Session::ClearOutgoing`), and tells of the failure after its next poll for I/O. So this waits for two
+ * turns of the event loop, between which there is a poll.
+ */
+function confirm(stream: ResponseStream): void {
+  unconfirmed.push(stream);
+  if (unconfirmed.length > 1) return;
+  setImmediate(() => {
+    const streams = unconfirmed;
+    unconfirmed = [];
+    setImmediate(() => {
+      for (const each of streams) each.confirmed();
+    });
+  });
+}
+
 /**
  * Writes through `response.write`: HTTP/1.0, HTTP/2, and responses whose `write` was replaced. The callback of a replaced
  * `write` proves nothing: some call it while they hold the bytes, some never. What counts is how many bytes Node's socket,
@@ -554,9 +573,16 @@ class ResponseStream implements Stream {
   // A client that has closed its half may still read what is in flight: only what is broken is not asked again.
   readonly #onTaken = (): void => {
     if (this.#opaque || this.#isBroken) return;
-    if (this.#isEmpty) this.#owner.drained();
-    else if ((this.#http2 ?? this.#socket).writable) this.#ask();
+    if (!this.#isEmpty) {
+      if ((this.#http2 ?? this.#socket).writable) this.#ask();
+    } else if (this.#http2 === undefined) this.#owner.drained();
+    else confirm(this);
   };
+
+  /** The connection did not fail by now. */
+  confirmed(): void {
+    if (!this.#isBroken) this.#owner.drained();
+  }
 
   get #isEmpty(): boolean {
     return (this.#http2 ?? this.#response).writableLength === 0;
@@ -571,6 +597,7 @@ class ResponseStream implements Stream {
 
   get #isBroken(): boolean {
     const { destroyed, errored } = this.#http2 ?? this.#socket;
-    return destroyed || errored !== null;
+    // The stream of HTTP/2 is destroyed some ticks after the socket.
+    return destroyed || errored !== null || this.#http2?.session?.socket.destroyed === true;
   }
 }
