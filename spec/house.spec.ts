@@ -131,6 +131,10 @@ describe('The house', () => {
     expect(foreign.map(([, from]) => from)).to.include('uuid');
   });
 
+  it('takes each UUID from uuid', () => {
+    for (const { name, code } of house) expect(code, `lib/${name}.ts`).not.to.include('randomUUID');
+  });
+
   it('has no import that is not seen: none by require, none whose name is computed', () => {
     for (const { name, code } of house) {
       expect(code, `lib/${name}.ts`).not.to.match(

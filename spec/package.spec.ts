@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { EventSource } from 'eventsource';
 import { type Manifest, Project } from './support/project.js';
@@ -7,6 +8,61 @@ import { cleanup } from './support/server.js';
 import { Text } from './support/text.js';
 
 const KINDS = ['module', 'commonjs'] as const;
+
+const BIN = fileURLToPath(new URL('../node_modules/', import.meta.url));
+
+// The test that an application has: an event of a stream, and an error that it knows by its class.
+const APPLICATION = `
+test('an application', async () => {
+  const hub = comet();
+  const news = hub.channels.create({ name: 'news' });
+  const server = createServer(hub);
+  await new Promise((resolve) => server.listen(0, resolve));
+  const { body } = await fetch(\`http://127.0.0.1:\${server.address().port}/news\`);
+  const sent = news.send('hello');
+  const text = body.pipeThrough(new TextDecoderStream());
+  let heard = '';
+  for await (const chunk of text) if ((heard += chunk).includes('data: hello')) break;
+  assert.equal((await sent).status, 'success');
+  await hub.close();
+  server.close();
+  assert.throws(() => hub.channels.create({ name: 'late' }), CometError);
+});
+`;
+
+const LOADS = {
+  mjs: `
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { comet, CometError } from 'express-comet';
+`,
+  cjs: `
+const assert = require('node:assert/strict');
+const { createServer } = require('node:http');
+const { comet, CometError } = require('express-comet');
+`,
+};
+
+const JEST = [`${BIN}jest/bin/jest.js`, '--runInBand', '--cacheDirectory=.jest'];
+const RUNNERS = {
+  'Jest, by require': [...JEST, 'app.test.cjs'],
+  'Jest, as an ES module': ['--experimental-vm-modules', ...JEST, 'app.test.mjs'],
+  Vitest: [`${BIN}vitest/vitest.mjs`, 'run', 'app.test.mjs'],
+  'node --test': ['--require=./globals.cjs', '--test', 'app.test.cjs', 'app.test.mjs'],
+};
+
+// Vitest transforms a package that is linked, as it does one that is inlined.
+const VITEST = `
+export default {
+  test: {
+    globals: true,
+    projects: [
+      { extends: true, test: { name: 'as it is' } },
+      { extends: true, test: { name: 'inlined', server: { deps: { inline: ['express-comet'] } } } },
+    ],
+  },
+};
+`;
 
 // The README's server listens on port 3000, which may be anybody's here: it gets a free one, and says which.
 const LISTEN = `
@@ -53,6 +109,11 @@ describe('The package, installed as it would be published, from the build in dis
     }
     await project.write('server.mjs', example.server);
     await project.write('listen.cjs', LISTEN);
+    await project.write('globals.cjs', "globalThis.test = require('node:test');");
+    await project.write('vitest.config.mjs', VITEST);
+    for (const [extension, load] of Object.entries(LOADS)) {
+      await project.write(`app.test.${extension}`, load + APPLICATION);
+    }
     await project.write(
       'tsconfig.json',
       JSON.stringify({
@@ -96,6 +157,13 @@ describe('The package, installed as it would be published, from the build in dis
     expect(JSON.parse(cjs?.stdout ?? '')).to.deep.equal(names);
     expect(names[entries.indexOf('.')]).to.include.members(['comet', 'Deferred', 'CometError']);
   });
+
+  for (const [name, args] of Object.entries(RUNNERS)) {
+    it(`runs in a test of ${name}`, async () => {
+      const { code, stdout, stderr } = await project.node(...args);
+      expect(code, stdout + stderr).to.equal(0);
+    });
+  }
 
   for (const file of ['server.mjs', 'module/server.js', 'commonjs/server.js']) {
     it(`does what the README says first, word for word, in ${file}`, async () => {

@@ -3,7 +3,8 @@
  * @packageDocumentation
  */
 
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
+import { v4 as uuid } from 'uuid';
 import type {
   Append,
   Appended,
@@ -259,7 +260,7 @@ class RedisLink implements RemoteLink {
       const end = new Promise<Error>((resolve) => {
         ended = resolve;
       });
-      const life: Life = { name: randomUUID(), commands, subscriber, end: ended };
+      const life: Life = { name: uuid(), commands, subscriber, end: ended };
       this.#attempt = life;
       for (const connection of [commands, subscriber]) {
         connection.on('error', ended);

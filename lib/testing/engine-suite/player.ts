@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { v4 as uuid } from 'uuid';
 import type {
   Append,
   Appended,
@@ -44,7 +44,7 @@ export class Player implements Node {
   #marks = 0;
 
   constructor(name: string, backplane: Backplane, watch: Watch) {
-    this.id = `${name}-${randomUUID().slice(0, 8)}`;
+    this.id = `${name}-${uuid().slice(0, 8)}`;
     this.#watch = watch;
     this.link = backplane.connect(this);
     watch.cleanup(() => this.link.close());
