@@ -1,4 +1,4 @@
-// npx tsx --tsconfig tsconfig.esm.json bench/catch-up.ts [dist of another build]
+// npx tsx --tsconfig tsconfig.build.json bench/catch-up.ts [dist of another build]
 //
 // What clients cost that return with an old cursor: the processor time of each event that they get, by the number of
 // channels among which the events were spread, and for how long they hold the event loop at a time. With another build, that

@@ -1,4 +1,4 @@
-// npx tsx --tsconfig tsconfig.esm.json bench/close.ts [streams]
+// npx tsx --tsconfig tsconfig.build.json bench/close.ts [streams]
 //
 // What it takes to close a hub with very many streams: how long, how long the event loop is held at a time, and whether
 // every client was delivered to and told when to come back.

@@ -1,4 +1,4 @@
-// tsx --tsconfig tsconfig.esm.json bench/cluster.ts [rounds]
+// tsx --tsconfig tsconfig.build.json bench/cluster.ts [rounds]
 //
 // What a backplane costs: a write on Redis beside one in process, writes a second on 1, 2 and 4 nodes, the time from a
 // write to its last delivery with 1,000 listeners on two nodes, and the price of an outcome. Every contender has its

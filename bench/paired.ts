@@ -1,4 +1,4 @@
-// npx tsx --tsconfig tsconfig.esm.json bench/paired.ts [streams] [bytes of data] [processes] [writes a turn]
+// npx tsx --tsconfig tsconfig.build.json bench/paired.ts [streams] [bytes of data] [processes] [writes a turn]
 //
 // What a delivery takes beside one bare `socket.write` of all that a turn has, all in one process, which they take turns
 // in: so nothing tells them apart that makes one process dearer than the next. The report has the median of each process's

@@ -1,4 +1,4 @@
-// npx tsx --tsconfig tsconfig.esm.json bench/scale.ts [streams a process]
+// npx tsx --tsconfig tsconfig.build.json bench/scale.ts [streams a process]
 //
 // As many streams as the limit of open files allows in one process, and as many again in a second (node:cluster), with a
 // write a second: how long the event loop is held while a fan-out runs, and whether every stream got every event.

@@ -1,4 +1,4 @@
-// tsx --tsconfig tsconfig.esm.json bench/slow.ts
+// tsx --tsconfig tsconfig.build.json bench/slow.ts
 //
 // What clients that read nothing cost: memory of the server, and the time of those who do read. 500 of them, 200 MB
 // offered to each, on a channel that closes whoever falls off its log and on one where they jump to the newest.

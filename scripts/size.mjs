@@ -37,9 +37,9 @@ for (const each of readdirSync(join(folder, name, 'node_modules'))) {
 
 const { exports } = JSON.parse(readFileSync('package.json', 'utf8'));
 const dist = reachable(exports);
-sum('ES modules', (file) => /^dist.esm.*\.js$/.test(file));
-sum('CommonJS', (file) => /^dist.cjs.*\.js$/.test(file));
-sum('declarations, once for each of these', (file) => file.endsWith('.d.ts'));
+sum('code, which is CommonJS', (file) => /^dist.cjs.*\.js$/.test(file));
+sum('ES modules, which re-export it', (file) => /^dist.esm.*\.js$/.test(file));
+sum('declarations', (file) => file.endsWith('.d.ts'));
 sum('of all that: the suite for engines', (file) => file.includes('/testing/'));
 const loaded = reachable({ '.': './dist/esm/index.js' });
 sum(`what \`import '${name}'\` loads`, (file) => loaded.includes(file));

@@ -28,7 +28,7 @@ const entries = Object.entries(exports)
 const app = await Application.bootstrapWithPlugins({
   name,
   readme: join(import.meta.dirname, 'intro.md'),
-  tsconfig: 'tsconfig.esm.json',
+  tsconfig: 'tsconfig.build.json',
   entryPoints: entries.map(([, place]) => `lib/${place}.ts`),
   // `npm run typecheck` has done it.
   skipErrorChecking: true,
