@@ -33,12 +33,13 @@ async function main(streams: number): Promise<void> {
   delay.enable();
   const start = performance.now();
   const outcome = news.send('last words');
+  const farewells = once(child, 'message');
   const closed = once(http, 'close');
   http.close();
   await Promise.all([push.close({ drain: 3000 }), closed]);
   const elapsed = performance.now() - start;
   delay.disable();
-  const [told] = await once(child, 'message');
+  const [told] = await farewells;
   const { delivered } = await outcome;
   console.log(`${streams} streams: closed in ${elapsed.toFixed(0)} ms, the server too;`);
   console.log(`the event loop was held for ${(delay.max / 1e6).toFixed(0)} ms at the most;`);
