@@ -30,7 +30,8 @@ import { Lookout } from './delivery/lookout.js';
 import { Roster } from './delivery/roster.js';
 import { WaitingNames } from './delivery/waiting.js';
 import { inProcess } from './engines/memory.js';
-import { admin } from './http/admin.js';
+import { admin, isResource } from './http/admin.js';
+import { mountedAdmin, mountedHub, mountedPublisher } from './http/mount.js';
 import { publisher } from './http/publisher.js';
 import { type Closure, Registration } from './http/registration.js';
 import type { Handler, Next } from './http/reply.js';
@@ -92,8 +93,10 @@ export interface DeactivateOptions {
 /** An Express handler, and the hub of its channels. */
 export interface Comet {
   /**
-   * Opens streams: `app.use('/channels', push)`, or `http.createServer(push)`. Unless something has to be waited for, as a
-   * promise of `authorize` has, the stream is open when this returns: headers of your own must be set before.
+   * Opens streams: `app.use('/channels', push)`, `app.get('/events/:id', push)`, or `http.createServer(push)`. At the root of
+   * an Express application it takes only requests that say `Accept: text/event-stream`. Unless something has to be waited
+   * for, as a promise of `authorize` has, the stream is open when this returns: headers of your own must be set before.
+   * Gives `next` an InvalidMountError where Express's route names no channel.
    */
   (request: Request, response: Response, next?: Next): void;
   /** Its channels, by their ids. */
@@ -162,9 +165,9 @@ export interface Comet {
  */
 export function comet<Req extends IncomingMessage = IncomingMessage>(options: CometOptions<Req> = {}): Comet {
   const hub = new Hub(hubSettings(options));
-  const handler = (request: Request, response: Response, next?: Next): void => {
+  const handler = mountedHub((request, response, next) => {
     hub.registration.handle(request, response, next);
-  };
+  }, hub.events);
   return Object.defineProperties(handler, {
     channels: { value: hub.channels, enumerable: true },
     activated: { get: () => hub.activated, enumerable: true },
@@ -316,17 +319,15 @@ class Hub {
 
   admin(): Handler {
     const { channels, events } = this;
-    return admin({ channels, relay: this.#relay, events, hub: this });
+    return mountedAdmin(admin({ channels, relay: this.#relay, events, hub: this }), events, isResource);
   }
 
   publisher(options: unknown): Handler {
     const { channels, events } = this;
     const { maxFrame } = this.#settings;
     const isClosed = () => this.#closed !== undefined;
-    return publisher(
-      { channels, relay: this.#relay, events, maxFrame, isClosed },
-      publisherSettings(options),
-    );
+    const press = { channels, relay: this.#relay, events, maxFrame, isClosed };
+    return mountedPublisher(publisher(press, publisherSettings(options)), events);
   }
 
   async close(options: { drain?: number | undefined } = {}): Promise<void> {

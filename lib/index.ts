@@ -28,6 +28,7 @@ export {
   InvalidClientError,
   InvalidDataError,
   InvalidEventNameError,
+  InvalidMountError,
   InvalidOptionError,
   InvalidSourceError,
   NonUniqueChannelNameError,

@@ -14,6 +14,7 @@ import {
   InvalidClientError,
   InvalidDataError,
   InvalidEventNameError,
+  InvalidMountError,
   InvalidOptionError,
   InvalidSourceError,
   NonUniqueChannelNameError,
@@ -345,6 +346,7 @@ describe('Every error', () => {
     [FrameTooLargeError, 'FRAME_TOO_LARGE'],
     [InvalidAuthorizationError, 'INVALID_AUTHORIZATION'],
     [InvalidClientError, 'INVALID_CLIENT'],
+    [InvalidMountError, 'INVALID_MOUNT'],
     [BackplaneError, 'BACKPLANE'],
   ];
 

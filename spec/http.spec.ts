@@ -223,8 +223,11 @@ for (const { name, mount, app } of frameworks) {
       }
 
       it('absent gets a stream', async () => {
-        const { raw } = await house();
-        expect((await raw('GET', '/news', 'comet:open')).status).to.equal(200);
+        const { port } = await house();
+        const client = await RawClient.connect(port);
+        client.send(`GET ${mount}/news HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+        await client.until('comet:open');
+        expect(answerOf(client.text).status).to.equal(200);
       });
     });
 

@@ -15,7 +15,7 @@ import helmet from 'helmet';
 import httpCompression from 'http-compression';
 import supertest from 'supertest';
 import type { Comet, CometEvents, CometOptions, Outcome } from '../lib/index.js';
-import { EventClient, RawClient, request, told } from './support/client.js';
+import { EVENT_STREAM, EventClient, RawClient, request, told } from './support/client.js';
 import { cleanup, hub } from './support/server.js';
 import { Text } from './support/text.js';
 import { answerOf, ended } from './support/wire.js';
@@ -109,7 +109,7 @@ for (const { name, make } of [
       describe(`behind ${compressor}`, () => {
         async function compressed() {
           const rooms = await house((push) => make().use(...handlers, push), { heartbeat: 20 });
-          const headers = { 'Accept-Encoding': 'gzip' };
+          const headers = { ...EVENT_STREAM, 'Accept-Encoding': 'gzip' };
           const sent = get(`${rooms.server.url}/news`, { headers, agent: false });
           const [response] = (await once(sent, 'response')) as [IncomingMessage];
           cleanup(() => void response.destroy());

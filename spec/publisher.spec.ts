@@ -676,7 +676,9 @@ for (const { name, make } of [
 ]) {
   describe(`Publishing behind what reads bodies, of ${name}`, () => {
     async function behind(parser: RequestHandler, options: CometOptions = {}) {
-      const { push, server } = await hub(options, (push) => make().use(parser, push.publisher(everyone)));
+      const { push, server } = await hub(options, (push) =>
+        make().use('/publish', parser, push.publisher(everyone)),
+      );
       const news = push.channels.create<string>({ name: 'news', rewind: 10 });
       const texts = () =>
         merge([news.feed.log.after(0)], Infinity).map(
@@ -685,7 +687,7 @@ for (const { name, make } of [
       return {
         push,
         texts,
-        post: (type: string) => supertest(server.url).post('/news').set('Content-Type', type),
+        post: (type: string) => supertest(server.url).post('/publish/news').set('Content-Type', type),
       };
     }
 
@@ -725,10 +727,10 @@ for (const { name, make } of [
     it('leaves to others what it has not', async () => {
       const { server } = await hub({}, (push) =>
         make()
-          .use(push.publisher(everyone))
+          .use('/publish', push.publisher(everyone))
           .use((_request, response) => void response.status(418).end()),
       );
-      await supertest(server.url).post('/news/more').send('x').expect(418);
+      await supertest(server.url).post('/publish/news/more').send('x').expect(418);
     });
   });
 }

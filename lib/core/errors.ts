@@ -129,6 +129,11 @@ export class InvalidAuthorizationError extends CometError {
   }
 }
 
+/** A handler stands at a route of Express from which it can't read a path. `next` gets this error with the first request. */
+export class InvalidMountError extends CometError {
+  readonly code = 'INVALID_MOUNT';
+}
+
 /** Whether what a backplane rejected has happened: it never will, it has not and may be tried again, or nobody knows. */
 export type Happened = 'never' | 'no' | 'unknown';
 

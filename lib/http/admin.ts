@@ -58,6 +58,11 @@ export function admin(office: Office): Handler {
   };
 }
 
+/** Whether `/segment` is a resource. */
+export function isResource(segment: string): boolean {
+  return RESOURCES.has(segment);
+}
+
 function deedsOf({ segments }: Address): Readonly<Record<string, Deed>> | undefined {
   const [first = '*', ...ids] = segments;
   return RESOURCES.get(segments.length === 0 ? '' : [first, ...ids.map(() => '*')].join('/'));

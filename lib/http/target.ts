@@ -34,16 +34,18 @@ export interface Address {
 
 /** Reads the address of a request. As Express reads a path, a slash at its end makes no difference. */
 export function addressOf(request: Request): Address {
-  const target = request.url ?? '';
-  // A server must accept the absolute form too (RFC 9112 §3.2.2).
-  const url = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
-  const [resource] = cut(url, '#');
+  const [resource] = cut(withoutOrigin(request.url ?? ''), '#');
   const [path, query] = cut(resource, '?');
   const below = path.slice(
     path.startsWith('/') ? 1 : 0,
     path.length > 1 && path.endsWith('/') ? -1 : undefined,
   );
   return { segments: split(below, '/').map(decoded), parameters: split(query, '&').map(parameterOf) };
+}
+
+/** Removes the origin of a request target. A server must accept the absolute form too (RFC 9112 §3.2.2). */
+export function withoutOrigin(target: string): string {
+  return target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
 }
 
 /** Reads the target of a request. */
@@ -108,13 +110,13 @@ function split(text: string, mark: string): string[] {
 }
 
 /** What stands before the first of such a mark, and what behind it. */
-function cut(text: string, mark: string): [before: string, after: string] {
+export function cut(text: string, mark: string): [before: string, after: string] {
   const at = text.indexOf(mark);
   return at === -1 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
 
 // Not URLSearchParams, which turns what is malformed into U+FFFD: two names that differ would be one.
-function decoded(text: string): string | undefined {
+export function decoded(text: string): string | undefined {
   if (!text.includes('%')) return text;
   try {
     return decodeURIComponent(text);

@@ -7,6 +7,9 @@ import type { Readable } from 'node:stream';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { cleanup, witness } from './server.js';
 
+/** What an EventSource asks for. */
+export const EVENT_STREAM = { Accept: 'text/event-stream' };
+
 /** A TCP client that does as it is told: it stalls, resets, closes half, sends what no browser would. */
 export class RawClient {
   /** All that was read, as one byte a character. */
@@ -90,9 +93,11 @@ export class RawClient {
   }
 }
 
-/** The text of a GET. */
+/** The text of a GET for an event stream. */
 export function request(path: string, headers: Record<string, string> = {}, method = 'GET'): string {
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  const lines = Object.entries({ ...EVENT_STREAM, ...headers }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
   return `${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${lines.join('')}\r\n`;
 }
 
@@ -136,7 +141,7 @@ export class EventClient {
     options: RequestOptions & { ca?: string } = {},
   ): Promise<EventClient> {
     const send = url.startsWith('https:') ? getHttps : get;
-    const sent = send(url, { headers, agent: false, ...options });
+    const sent = send(url, { headers: { ...EVENT_STREAM, ...headers }, agent: false, ...options });
     const [response] = (await once(sent, 'response')) as [IncomingMessage];
     return EventClient.#of(response, response.statusCode);
   }
