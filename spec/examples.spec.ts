@@ -5,15 +5,22 @@ import { expect } from 'chai';
 import type { Browser } from 'playwright-core';
 import { launch } from './browser/stand.js';
 import { EventClient } from './support/client.js';
-import { until } from './support/nodes.js';
 import { cleanup } from './support/server.js';
 import { Text } from './support/text.js';
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 
+interface Example {
+  readonly url: string;
+  readonly output: Text;
+  /** Moves its clock on by six minutes. Resolves when its hub has seen that. */
+  wait(): Promise<void>;
+}
+
 /** An example as its own process, on a free port. */
-async function start(file: string, env: Record<string, string>): Promise<{ url: string; output: Text }> {
-  const child: ChildProcess = spawn(process.execPath, ['--import', 'tsx', `examples/${file}`], {
+async function start(file: string, env: Record<string, string>): Promise<Example> {
+  const args = ['--import', 'tsx', '--import', './spec/support/clock.ts', `examples/${file}`];
+  const child: ChildProcess = spawn(process.execPath, args, {
     cwd: ROOT,
     env: { ...process.env, ...env, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -26,7 +33,14 @@ async function start(file: string, env: Record<string, string>): Promise<{ url: 
   });
   const output = new Text(child.stdout!);
   await output.until('\n');
-  return { url: output.text.trim(), output };
+  return {
+    url: output.text.trim(),
+    output,
+    wait: async () => {
+      child.kill('SIGUSR2');
+      await output.until('Six minutes have gone by.\n');
+    },
+  };
 }
 
 async function ask(url: string, prompt: unknown): Promise<Response> {
@@ -44,7 +58,7 @@ async function answerTo(url: string, prompt: string): Promise<string> {
   return id;
 }
 
-const textOf = ({ messages }: EventClient) => messages.map((data) => JSON.parse(data)).join('');
+const textOf = ({ messages }: EventClient) => messages.map((data) => JSON.parse(data).text).join('');
 
 const WHOLE = /^You said: “Hello,\nworld”\n\nI am no model, and count instead: 1 2 3 .* 199 200$/s;
 
@@ -62,19 +76,42 @@ describe('The example of tokens', () => {
       expect(each.events.at(-1)?.event).to.equal('comet:end');
     }
     expect(await output.until(`${id}: complete after ${client.messages.length} tokens\n`)).to.equal(true);
-    expect((await fetch(`${url}/answers/${id}`)).status).to.equal(404);
     for (const prompt of ['', 5, 'x'.repeat(2001)]) expect((await ask(url, prompt)).status).to.equal(400);
   });
 
-  it('keeps an answer that was complete before anybody came, until somebody has', async () => {
-    const { url, output } = await start('tokens.ts', { PAUSE: '0', GRACE: '2000' });
-    const [heard, unheard] = [await answerTo(url, 'Hello,\nworld'), await answerTo(url, 'two')];
-    for (const id of [heard, unheard]) expect(await output.until(`${id}: complete`)).to.equal(true);
-    const client = await EventClient.open(`${url}/answers/${heard}`);
-    await client.ended();
-    expect(textOf(client)).to.match(WHOLE);
-    expect(client.events.at(-1)?.event).to.equal('comet:end');
-    await until(async () => (await fetch(`${url}/answers/${unheard}`, { method: 'HEAD' })).status === 404);
+  it('gives all of it to one who reloads after more than five minutes', async () => {
+    const { url, output, wait } = await start('tokens.ts', { PAUSE: '25' });
+    const id = await answerTo(url, 'Hello,\nworld');
+    const client = await EventClient.open(`${url}/answers/${id}`);
+    await client.heard(20);
+    await wait();
+    await client.heard(40);
+    expect(output.text, 'while the model goes on').not.to.include('complete');
+    const again = await EventClient.open(`${url}/answers/${id}`);
+    await again.heard(40);
+    expect(textOf(again)).to.match(/^You said: “Hello,/);
+    for (const each of [client, again]) {
+      await each.ended();
+      expect(textOf(each)).to.match(WHOLE);
+    }
+  });
+
+  it('keeps an answer that was complete before anybody came, for a minute', async () => {
+    const { url, output, wait } = await start('tokens.ts', { PAUSE: '0' });
+    const id = await answerTo(url, 'Hello,\nworld');
+    expect(await output.until(`${id}: complete`)).to.equal(true);
+    let lastEventId = '';
+    for (let time = 1; time <= 2; time += 1) {
+      const client = await EventClient.open(`${url}/answers/${id}`);
+      await client.ended();
+      expect(textOf(client)).to.match(WHOLE);
+      expect(client.events.map(({ event }) => event)).to.include('comet:end');
+      ({ lastEventId } = client);
+    }
+    await wait();
+    expect((await fetch(`${url}/answers/${id}`)).status).to.equal(404);
+    const headers = { 'Last-Event-ID': lastEventId };
+    expect((await fetch(`${url}/answers/${id}`, { headers })).status).to.equal(204);
   });
 
   it('stops the model when nobody has listened for a while, and not before', async () => {
@@ -97,6 +134,9 @@ describe('The example of tokens', () => {
     const count = back.messages.length;
     await back.heard(count + 10);
     expect(output.text).not.to.include(`${kept}: `);
+    const late = await EventClient.open(`${url}/answers/${left}`);
+    await late.ended();
+    expect(late.events.slice(-3).map(({ event }) => event)).to.include.members(['stopped', 'comet:end']);
   });
 
   describe('in a browser', () => {
@@ -107,7 +147,7 @@ describe('The example of tokens', () => {
     after(() => browser?.close());
 
     it('shows the answer, and does not come back for more', async () => {
-      const { url } = await start('tokens.ts', { PAUSE: '1' });
+      const { url, wait } = await start('tokens.ts', { PAUSE: '1' });
       const page = await browser.newPage();
       const faults: string[] = [];
       page.on('pageerror', (error) => faults.push(error.message));
@@ -119,6 +159,12 @@ describe('The example of tokens', () => {
       await page.getByText('That is all.').waitFor();
       expect(await page.locator('pre').textContent()).to.match(/^You said: “Hello, world”\n\n.* 199 200$/s);
       expect(requests.filter((path) => path.startsWith('/answers/'))).to.have.length(1);
+      await page.reload();
+      await page.getByText('That is all.').waitFor();
+      expect(await page.locator('pre').textContent()).to.match(/^You said: “Hello, world”\n\n.* 199 200$/s);
+      await wait();
+      await page.reload();
+      await page.getByText('This answer can no longer be had.').waitFor();
       expect(faults).to.deep.equal([]);
       await page.close();
     });
