@@ -20,8 +20,6 @@ export interface Block {
     readonly after: readonly string[];
     readonly line: number;
   };
-  /** Why it can't be run, from a comment `<!-- not run: … -->` above the fence. */
-  readonly excuse: string | undefined;
   /** What it prints: the block of the language `text` that comes next. */
   readonly prints: string | undefined;
 }
@@ -94,22 +92,18 @@ function withOutput(block: Block, next: Block | undefined): Block {
   return next?.language === 'text' && block.language !== 'text' ? { ...block, prints: next.code } : block;
 }
 
-function told(comment: { from: number; lines: string[] } | undefined): Pick<Block, 'around' | 'excuse'> {
+function told(comment: { from: number; lines: string[] } | undefined): Pick<Block, 'around'> {
   const around = { before: [], after: [], line: 0 };
-  if (comment === undefined) return { around, excuse: undefined };
+  if (comment === undefined) return { around };
   const text = comment.lines.join('\n');
-  const [, excuse] = /^<!-- not run: (.+?)\s*-->$/s.exec(text) ?? [];
-  if (excuse !== undefined) return { around, excuse };
   const [, hidden] = /^<!-- run\n(.*)\n-->$/s.exec(text) ?? [];
   if (hidden === undefined) {
-    throw new Error(
-      `line ${comment.from}: a comment above a block says "run" and code, or "not run: " and why`,
-    );
+    throw new Error(`line ${comment.from}: a comment above a block says "run" and code`);
   }
   const lines = hidden.split('\n');
   const here = lines.indexOf(HERE);
   const [before, after] = here === -1 ? [lines, []] : [lines.slice(0, here), lines.slice(here + 1)];
-  return { around: { before, after, line: comment.from + 1 }, excuse: undefined };
+  return { around: { before, after, line: comment.from + 1 } };
 }
 
 function anchorOf(heading: string, taken: ReadonlySet<string>): string {

@@ -13,7 +13,6 @@ describe('The reader of the documentation', () => {
         ...['# x', `${fence}ts`, 'a();', 'b();', fence, `${fence}text`, 'ab', fence],
         ...['- in a list:', '', `  ${fence}sh`, '  ls', '', `  ${fence}`],
         ...['<!-- run', 'before();', '…', 'after();', '-->', `${fence}js`, 'c();', fence],
-        ...['<!-- not run: it would', 'take a year -->', fence, 'd();', fence],
       ].join('\n'),
     );
     expect(blocks).to.deep.equal([
@@ -21,7 +20,6 @@ describe('The reader of the documentation', () => {
       block('text', 7, 'ab'),
       block('sh', 12, 'ls\n'),
       { ...block('js', 21, 'c();'), around: { before: ['before();'], after: ['after();'], line: 16 } },
-      { ...block('', 26, 'd();'), excuse: 'it would\ntake a year' },
     ]);
   });
 
@@ -96,6 +94,6 @@ describe('The reader of the documentation', () => {
 
   function block(language: string, line: number, code: string): Block {
     const around = { before: [], after: [], line: 0 };
-    return { page: 'x.md', line, language, code, around, excuse: undefined, prints: undefined };
+    return { page: 'x.md', line, language, code, around, prints: undefined };
   }
 });
