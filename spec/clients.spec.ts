@@ -1,5 +1,10 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
+import {
+  type EventSourceMessage,
+  type FetchEventSourceInit,
+  fetchEventSource,
+} from '@microsoft/fetch-event-source';
 import { expect } from 'chai';
 import { EventSource } from 'eventsource';
 import type { Comet, CometEvents, CometOptions } from '../lib/index.js';
@@ -146,6 +151,80 @@ describe('The EventSource of npm', () => {
     expect(client.heard).to.deep.equal(['{"channel":"news"}']);
     expect(await refused).to.include({ status: 204, code: 'ENDED' });
     while (client.source.readyState !== EventSource.CLOSED) await once(client.source, 'error');
+  });
+});
+
+describe('@microsoft/fetch-event-source', () => {
+  /** Listens as on a page, and counts its messages. */
+  function listen(url: string, options: FetchEventSourceInit = {}) {
+    const page = { setTimeout, clearTimeout, fetch };
+    const visible = { hidden: false, addEventListener: () => {}, removeEventListener: () => {} };
+    Object.assign(globalThis, { window: page, document: visible });
+    const gone = new AbortController();
+    const heard: string[] = [];
+    const telling = new EventEmitter();
+    const onmessage = ({ event, data }: EventSourceMessage) => {
+      if (event === '') heard.push(data);
+      telling.emit('message');
+    };
+    const done = fetchEventSource(url, { signal: gone.signal, onmessage, ...options });
+    done.catch(() => {});
+    cleanup(async () => {
+      gone.abort();
+      await done.catch(() => {});
+      Reflect.deleteProperty(globalThis, 'window');
+      Reflect.deleteProperty(globalThis, 'document');
+    });
+    return {
+      heard,
+      done,
+      until: async (count: number) => {
+        while (heard.length < count) await once(telling, 'message');
+      },
+    };
+  }
+
+  it('stops at an orderly end, without an error', async () => {
+    const { push, server, news } = await house();
+    const joined = nextJoin(push);
+    const client = listen(`${server.url}/news`);
+    await joined;
+    push.setTimeout(null, { reset: true });
+    await client.done;
+    expect(news.listeners).to.equal(0);
+  });
+
+  it('comes back and misses nothing where onclose throws', async () => {
+    const { push, server, news } = await house({ heartbeat: 10 });
+    let joined = nextJoin(push);
+    const onclose = () => {
+      throw new Error('The stream has ended.');
+    };
+    const client = listen(`${server.url}/news`, { onclose });
+    const expected: string[] = [];
+    for (let round = 1; round <= 3; round += 1) {
+      await joined;
+      news.write(`${round} while it listens`);
+      const left = nextLeave(push);
+      joined = nextJoin(push);
+      push.setTimeout(null, { reset: true });
+      await left;
+      news.write(`${round} while it is away`);
+      expected.push(`${round} while it listens`, `${round} while it is away`);
+    }
+    await client.until(expected.length);
+    expect(client.heard).to.deep.equal(expected);
+  });
+
+  it('comes back for ever after a refusal where onerror does not throw', async () => {
+    const { push, server } = await house();
+    const refused = () => told<CometEvents['refuse']>((handler) => push.on('refuse', handler));
+    let next = refused();
+    listen(`${server.url}/gone`, { onerror: () => 1 });
+    for (let time = 1; time <= 3; time += 1) {
+      expect(await next).to.include({ status: 404 });
+      next = refused();
+    }
   });
 });
 
