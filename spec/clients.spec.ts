@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import {
   type EventSourceMessage,
   type FetchEventSourceInit,
@@ -8,8 +9,9 @@ import {
 import { expect } from 'chai';
 import { EventSource } from 'eventsource';
 import type { Comet, CometEvents, CometOptions } from '../lib/index.js';
+import { snippet, withoutTypes } from './docs/snippet.js';
 import { told } from './support/client.js';
-import { cleanup, hub } from './support/server.js';
+import { cleanup, hub, TestServer } from './support/server.js';
 import { Text } from './support/text.js';
 
 const nextJoin = (push: Comet) => told<CometEvents['join']>((handler) => push.on('join', handler));
@@ -281,5 +283,69 @@ describe('curl -N', () => {
     expect(output.text).to.match(
       /\ndata: .+"recovered":true,"gaps":\[\]}\n\nid: .+\ndata: 2\n\nid: .+\ndata: 3\n\n/,
     );
+  });
+});
+
+describe('The client of docs/wire.md', () => {
+  type Listen = (url: string, on: Record<string, (...values: unknown[]) => void>) => Promise<number>;
+
+  let listen: Listen;
+
+  before(async function () {
+    // The compiler takes a while.
+    this.timeout(20_000);
+    const code = withoutTypes(snippet('docs/wire.md', 'interface Handlers'));
+    ({ listen } = await import(`data:text/javascript,${encodeURIComponent(code)}`));
+  });
+
+  it('reads a stream in pieces of one byte', async () => {
+    const { push, server } = await house({ rewind: 9 });
+    const news = push.channels.create({ name: 'röm' });
+    const data = ['', 'two\nlines\n', ' a: space', 'zwölf 🌍'];
+    for (const each of data) news.write(each, { event: 'größe' });
+    news.end();
+    const pieces = await TestServer.listen(async ({ url, headers }, response) => {
+      const answer = await fetch(server.url + url, { headers: headers as Record<string, string> });
+      response.writeHead(answer.status);
+      for await (const bytes of answer.body ?? []) {
+        for (const byte of bytes) {
+          response.write(Buffer.of(byte));
+          // The client reads it before the next one is there.
+          await setImmediate();
+        }
+      }
+      response.end();
+    });
+    const heard: unknown[] = [];
+    const status = await listen(`${pieces.url}/${encodeURIComponent(news.id)}`, {
+      event: (event) => heard.push(event),
+      channels: (channels, waiting) => heard.push({ channels, waiting }),
+      gap: (channels) => heard.push({ gap: channels }),
+      end: (channel) => heard.push({ end: channel }),
+    });
+    expect(heard).to.deep.equal([
+      { channels: ['röm'], waiting: [] },
+      ...data.map((each) => ({ type: 'größe', channel: 'röm', data: each })),
+      { end: 'röm' },
+    ]);
+    expect(status).to.equal(204);
+  });
+
+  it('stops where it is told that its channels are gone, or that it may not listen', async () => {
+    const { push, server, news } = await house();
+    const on = { event: () => {}, channels: () => {}, gap: () => {}, end: () => {} };
+    const joined = nextJoin(push);
+    const stopped = listen(`${server.url}/news`, on);
+    await joined;
+    push.on('leave', () => {
+      news.write('missed');
+      news.end({ linger: 0 });
+    });
+    server.socket.destroy();
+    expect(await stopped).to.equal(404);
+
+    let status = 0;
+    const refusing = await TestServer.listen((_request, response) => void response.writeHead(status).end());
+    for (status of [400, 401, 403, 405, 406]) expect(await listen(refusing.url, on)).to.equal(status);
   });
 });
