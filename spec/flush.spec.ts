@@ -23,6 +23,8 @@ class Slow implements Reader {
     return 0;
   }
 
+  hurry(): void {}
+
   overrun(): void {}
 
   gap(): void {}

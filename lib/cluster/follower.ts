@@ -516,7 +516,7 @@ export class Follower {
 
   /** The next entry of a channel. */
   #take(mirror: Mirror, { seq, body, age, asker }: Entry, isLate = false): void {
-    const { sequence, flush, tally, waiting } = this.#hub;
+    const { sequence, flush, tally } = this.#hub;
     const { label, feed } = mirror.member;
     mirror.last = seq;
     sequence.head = Math.max(sequence.head, seq);
@@ -525,20 +525,24 @@ export class Follower {
       return;
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
-    // Listeners that wait for the first event of a channel are among those that the write reaches.
-    if (feed.isAwaited) {
-      feed.isAwaited = false;
-      waiting.resolve(feed.chanId, feed);
-    }
+    this.#welcome(feed);
     if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
     if (isLate) feed.countMissed(seq);
     flush.append(feed, frame);
+  }
+
+  /** Has the listeners join that wait for the first event of a channel, its end included: they are among those it reaches. */
+  #welcome(feed: Feed): void {
+    if (!feed.isAwaited) return;
+    feed.isAwaited = false;
+    this.#hub.waiting.resolve(feed.chanId, feed);
   }
 
   #end(mirror: Mirror, seq: number): void {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
+    this.#welcome(member.feed);
     if (attached) {
       const position = { epoch: this.#hub.sequence.epoch, seq };
       flush.append(member.feed, encodeEnd(member.id, position, member.label));
@@ -575,10 +579,10 @@ export class Follower {
    */
   #gap(mirror: Mirror, floor: number, always: boolean): void {
     const { feed } = mirror.member;
-    this.#hub.flush.forget(feed, floor);
+    const isTold = feed.lag === 'close' || always;
+    this.#hub.flush.forget(feed, floor, isTold);
     mirror.last = floor;
-    if (feed.lag === 'latest' && !always) return;
-    tellGap(feed);
+    if (isTold) tellGap(feed);
   }
 
   /** What had ended before this look, and of which no end has come with it, is over all the same. */

@@ -107,6 +107,11 @@ export class Tally {
   /** As `count`, for a stream that goes on and whose later deliveries are not to count it again. */
   countOnce(verdict: Verdict, stream: object): void {
     this.count(verdict, stream);
+    this.exempt(stream);
+  }
+
+  /** Does not count this stream any more, or at all. */
+  exempt(stream: object): void {
     this.#counted ??= new Set();
     this.#counted.add(stream);
   }

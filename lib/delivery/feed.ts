@@ -9,6 +9,8 @@ export interface Reader {
   take(batch: Batch): boolean;
   /** The position from which it has yet to read a feed. */
   standing(feed: Feed): number;
+  /** Reads on at once, if it is behind only since it was about to be: the feed's log is letting go what it has yet to read. */
+  hurry(): void;
   /** The feed's log has let go what it had yet to read. */
   overrun(feed: Feed): void;
   /** Something of these feeds is lost to it: it tells its client, and they start anew. */
@@ -120,6 +122,11 @@ export class Feed {
     }
   }
 
+  /** A reader that has joined now is not among the listeners of the writes that were made before. */
+  exempt(stream: Reader): void {
+    for (const tally of this.#open ?? NOTHING) tally.exempt(stream);
+  }
+
   /** A reader is behind: it has to be told when the log lets go what it has yet to read. */
   lagging(reader: Reader): void {
     this.#laggards ??= new Map();
@@ -177,6 +184,17 @@ export class Feed {
   /** Tells the writers. */
   moved(): void {
     if (this.#writers !== undefined) for (const writer of this.#writers) writer.moved();
+  }
+
+  /** Whether an event was written on the channel. */
+  get hasBegun(): boolean {
+    return !this.log.isWhole || this.log.size > (this.log.isEnded ? 1 : 0);
+  }
+
+  /** Has the laggards that have yet to read the frame at `seq` do so, if they can. */
+  hurry(seq: number): void {
+    if (this.#laggards === undefined || seq <= this.#slowest) return;
+    for (const [reader] of this.#laggards) if (reader.standing(this) < seq) reader.hurry();
   }
 
   /** Tells the laggards that the log has left behind. */

@@ -48,14 +48,19 @@ export class Flush implements Iterator<void> {
   trim(feed: Feed, now?: number): void {
     const { log } = feed;
     while (log.isOver(now)) {
-      if ((log.oldest?.seq ?? 0) > feed.flushed && !this.#complete()) break;
+      const { seq } = log.oldest as Frame;
+      if (seq > feed.flushed && !this.#complete()) break;
+      if (!this.#held) feed.hurry(seq);
       log.shift();
     }
     feed.overrun();
   }
 
-  /** Lets go of all that a feed retains; from now on it can be read from `floor`. What is new is delivered first. */
-  forget(feed: Feed, floor: number): void {
+  /**
+   * Lets go of all that a feed retains; from now on it can be read from `floor`. What is new is delivered first.
+   * @param isTold whether its readers are told next that something is lost to them: none of them is overrun
+   */
+  forget(feed: Feed, floor: number, isTold = false): void {
     const { log } = feed;
     while (log.oldest !== undefined) {
       if (log.oldest.seq > feed.flushed && !this.#complete()) break;
@@ -63,7 +68,7 @@ export class Flush implements Iterator<void> {
     }
     log.begin(floor);
     feed.flushed = floor;
-    feed.overrun();
+    if (!isTold) feed.overrun();
     feed.moved();
   }
 

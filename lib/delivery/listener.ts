@@ -4,6 +4,7 @@ import { drawn, shortened } from '../core/jitter.js';
 import type { Lag, Settings } from '../core/options.js';
 import type { FailureReason, Verdict } from '../core/outcome.js';
 import { formatPosition, formatStart, type Position, type Sequence } from '../core/position.js';
+import { HOLD_MS } from '../core/slices.js';
 import {
   Batch,
   encodeChannels,
@@ -29,7 +30,7 @@ import type { EndedChannels } from './ended.js';
 import type { Feed, Group, Groups, Reader } from './feed.js';
 import type { Flush } from './flush.js';
 import { merge } from './log.js';
-import { type Beginning, beginningOf, startOf, type Wish } from './start.js';
+import { type Beginning, beginningOf, knownSeq, startOf, type Wish } from './start.js';
 import type { Waiter, WaitingNames } from './waiting.js';
 
 /** Hub services that a listener uses. */
@@ -83,8 +84,10 @@ interface Ending {
 
 /** What the client has to be told as soon as its stream takes it. */
 interface Notice {
-  /** Channels of which something is lost. */
-  readonly gaps: Set<Feed>;
+  /** Channels of which something is lost, and from where each is read on. */
+  readonly gaps: Map<Feed, number>;
+  /** Names of which something is lost, and of which no channel starts anew. */
+  readonly missed: string[];
   /** Channels that the stream carries no more, and whose end is in no history. */
   readonly ends: string[];
   /** The stream carries other channels. */
@@ -154,7 +157,10 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     this.#position = position;
     this.#skips = skips;
     if (rewound !== undefined) {
-      const id = formatStart(admission.cursor.position, admission.newIds.size > 0);
+      const { cursor, newIds } = admission;
+      // A position that the order has yet to reach means nothing now, and must mean nothing when the client returns.
+      const isKnown = cursor.position === undefined || knownSeq(cursor, hall.sequence) !== undefined;
+      const id = formatStart(isKnown ? cursor.position : null, newIds.size > 0);
       this.#start = { rewound: new Map(rewound), at: 0, id };
     }
     this.#counted = hall.sequence.head;
@@ -249,13 +255,18 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     return Math.max(begun, this.#skips?.get(feed) ?? 0);
   }
 
+  hurry(): void {
+    // Only what its client is told first keeps it from being live. Others catch up in their share of each turn.
+    if (this.#notice !== undefined && !this.#blocked) this.readOn(performance.now() + HOLD_MS);
+  }
+
   overrun(feed: Feed): void {
     this.#tellOverrun(feed.chanId, feed.lag);
     if (feed.lag === 'close') {
       this.evict('overrun');
       return;
     }
-    const from = feed.log.before(1);
+    const from = feed.log.isEnded && feed.log.size === 1 ? undefined : feed.log.before(1);
     const to = from ?? feed.log.floor;
     feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), to);
     this.#skipTo(feed, to);
@@ -269,7 +280,9 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     if (lost.length === 0) return;
     const notice = this.#noticed();
     for (const feed of lost) {
-      notice.gaps.add(feed);
+      feed.countOnce('overrun', this, Math.max(this.standing(feed), this.#counted), feed.log.floor);
+      // What is written before the client is told comes behind the start.
+      notice.gaps.set(feed, feed.log.newest?.seq ?? feed.log.floor);
       this.#skipTo(feed, feed.log.floor);
     }
     const { events } = this.#hall;
@@ -300,8 +313,9 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
       groups.leave(this, this.#group);
       this.#group = groups.join(this, [...this.#group.feeds, feed]);
       notice.channels = true;
-      if (!feed.log.isWhole) notice.gaps.add(feed);
-      this.#skipTo(feed, feed.log.floor);
+      const { isWhole, oldest, floor } = feed.log;
+      if (!isWhole || (oldest !== undefined && oldest.seq <= this.#position)) notice.gaps.set(feed, floor);
+      this.#skipTo(feed, floor);
       if (this.#behind) feed.lagging(this);
     }
     this.#fallBehind();
@@ -397,7 +411,9 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Where the first of its channels ends. Not past that: the next channel of the same name may have to be joined there. */
   get #nextEnd(): number {
     if (!this.#group.ending) return Infinity;
-    return Math.min(...this.#group.feeds.map(({ endedAt = Infinity }) => endedAt));
+    return Math.min(
+      ...this.#group.feeds.map(({ endedAt = Infinity }) => (endedAt > this.#position ? endedAt : Infinity)),
+    );
   }
 
   /** Reads on: now, if it may, or as soon as it may. */
@@ -431,12 +447,19 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
         if (!this.#behind || this.#blocked || this.#left) return true;
         if (this.#notice !== undefined) this.#tell(this.#notice);
         else if (this.#start !== undefined) this.#writeStart(this.#start);
-        else if (!this.#writeEvents()) this.#goLive();
+        else this.#writeOn();
       } while (performance.now() < until);
     } finally {
       release();
     }
     return !this.#behind || this.#blocked || this.#left;
+  }
+
+  /** Writes the next events behind its position, or goes live where there are none. */
+  #writeOn(): void {
+    // A channel may have ended in a start, or while the client had to be told of something first.
+    if (this.#group.ending) this.#dropEnded();
+    if (this.#notice === undefined && !this.#writeEvents()) this.#goLive();
   }
 
   /** Writes the next events behind its position. Returns whether there were any. */
@@ -471,22 +494,22 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     const lost = feeds.filter((feed) => notice.gaps.has(feed));
     const parts: Encoded[] = [];
     if (notice.channels) parts.push(encodeChannels(this.channels, [...(this.#waiting ?? [])]));
-    if (lost.length > 0) parts.push(this.#restart(lost));
+    if (lost.length + notice.missed.length > 0) parts.push(this.#restart(lost, notice));
     if (notice.ends.length > 0) parts.push(encodeEnds(notice.ends));
     // An empty chunk would end the response. The channels of a notice may have ended meanwhile.
     if (parts.length > 0) this.#send(new Payload(parts, false), 0);
   }
 
   /** Has channels start anew. Returns what tells that something of them is lost. */
-  #restart(lost: readonly Feed[]): Encoded {
-    const { rewound, skips } = startOf(lost, this.#position, this.#hall.sequence.head);
+  #restart(lost: readonly Feed[], { gaps, missed }: Notice): Encoded {
+    const { rewound, skips } = startOf(lost, this.#position, this.#hall.sequence.head, gaps);
     for (const feed of lost) this.#skips?.delete(feed);
     for (const [feed, from] of skips ?? []) this.#skipTo(feed, from);
-    const names = lost.map(({ chanId }) => chanId);
+    const names = [...new Set([...lost.map(({ chanId }) => chanId), ...missed])];
     const ongoing = this.#start;
     if (rewound === undefined && ongoing === undefined) return encodeGap(names, formatPosition(this.#at));
     // One id can say of one channel that it starts anew. Of several, only that everything does.
-    const isOne = lost.length === 1 && ongoing === undefined;
+    const isOne = names.length === 1 && ongoing === undefined;
     const id = formatStart(isOne ? this.#at : null, false);
     const before = Array.from(ongoing?.rewound ?? [], ([feed]) => [feed, this.standing(feed)] as const);
     this.#start = { rewound: new Map([...before, ...(rewound ?? [])]), at: 0, id };
@@ -574,18 +597,27 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     );
     for (const feed of over) {
       feed.caughtUp(this);
-      this.#awaitNext(feed.chanId);
+      this.#awaitNext(feed);
     }
     if (this.#notice !== undefined) this.#fallBehind();
   }
 
   /** Waits for the next channel of a name, and joins it at once if it has begun. */
-  #awaitNext(name: string): void {
-    const { waiting } = this.#hall;
-    const next = this.#hall.feedOf(name);
-    if (next !== undefined && (next.log.size > 0 || !next.log.isWhole)) this.join(next);
-    else if (waiting.room > 0) this.#await(name);
-    if (next !== undefined) next.isAwaited = true;
+  #awaitNext({ chanId: name, endedAt = 0 }: Feed): void {
+    const { waiting, ended, feedOf } = this.#hall;
+    const present = feedOf(name);
+    // It may have ended as well, while this listener was behind.
+    const next = present ?? ended.find(name, performance.now());
+    const isNew = next?.endedAt === undefined || next.endedAt > endedAt;
+    const lastEnd = next !== undefined && isNew ? next.lastEnd : ended.lastEnd(name);
+    // A channel of this name was there in between. A hub that has other nodes can't know.
+    if (lastEnd > endedAt && lastEnd < Infinity) this.#noticed().missed.push(name);
+    if (next !== undefined && isNew && next.hasBegun) {
+      this.join(next);
+      next.exempt(this);
+    } else if (waiting.room > 0) this.#await(name);
+    else this.#noticed().ends.push(name);
+    if (present !== undefined) present.isAwaited = true;
   }
 
   #await(name: string): void {
@@ -601,7 +633,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   }
 
   #noticed(): Notice {
-    this.#notice ??= { gaps: new Set(), ends: [], channels: false };
+    this.#notice ??= { gaps: new Map(), missed: [], ends: [], channels: false };
     return this.#notice;
   }
 

@@ -69,6 +69,8 @@ export class Log {
     const { frames, bytes, age } = this.limits;
     const events = this.#ended ? this.size - 1 : this.size;
     if (events > 1 && (events > frames || this.#bytes > bytes)) return true;
+    // The end itself never grows old: the channel lingers for as long as it is there.
+    if (this.#ended && this.size === 1) return false;
     return now !== undefined && age !== null && this.oldest !== undefined && now - this.oldest.at > age;
   }
 

@@ -62,16 +62,26 @@ export function beginningOf(wish: Wish, sequence: Sequence, ended: EndedChannels
 /**
  * Where channels start for a listener that stands at `position`: with their newest `rewind` events, and those that have
  * ended with their end. What of a start stands behind the position comes there, in the order of all channels.
+ * @param live for channels that start anew: what stands behind this position comes in any case
  */
-export function startOf(feeds: readonly Feed[], position: number, head: number): Start {
+export function startOf(
+  feeds: readonly Feed[],
+  position: number,
+  head: number,
+  live?: ReadonlyMap<Feed, number>,
+): Start {
   // As a rule there is nothing to start with.
-  if (position === head && feeds.every(({ rewind, log }) => rewind === 0 && !log.isEnded)) {
+  if (
+    position === head &&
+    live === undefined &&
+    feeds.every(({ rewind, log }) => rewind === 0 && !log.isEnded)
+  ) {
     return { position, rewound: undefined, skips: undefined };
   }
   const rewound = new Map<Feed, number>();
   const skips = new Map<Feed, number>();
   for (const feed of feeds) {
-    const from = feed.log.before(feed.rewind) ?? head;
+    const from = Math.min(feed.log.before(feed.rewind) ?? head, live?.get(feed) ?? head);
     if (from < position) rewound.set(feed, from);
     else if (from > position) skips.set(feed, from);
   }
@@ -100,7 +110,7 @@ function reachesBack(feed: Feed, seq: number, jumps: Map<Feed, number>): boolean
     return true;
   }
   const newest = log.before(1);
-  if (lag === 'close' || newest === undefined) return false;
+  if (lag === 'close' || newest === undefined || (log.isEnded && log.size === 1)) return false;
   jumps.set(feed, newest);
   return true;
 }

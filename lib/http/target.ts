@@ -76,11 +76,17 @@ export function targetOf(request: Request): Target | typeof ELSEWHERE | typeof M
   return {
     channelIds: channelIds as string[],
     newIds: isFirst || cursor.isFirst ? (added as Set<string>) : NONE,
-    cursor: isFirst ? parseCursor(own) : cursor,
+    cursor: isFirst ? ownCursor(own) : cursor,
     isReturn: returned !== '',
     lacksCursor: added.size > 0 && inQuery === '' && own === '',
     accept,
   };
+}
+
+/** The cursor that a page put into its URL. From a start with new channels it can't say which of them were complete. */
+function ownCursor(text: string): ClientCursor {
+  const cursor = parseCursor(text);
+  return cursor.isFirst ? parseCursor(UNREADABLE) : cursor;
 }
 
 /** Whether an `Accept` header lets an event stream through (RFC 9110 §12.5.1: the most specific range decides). */
