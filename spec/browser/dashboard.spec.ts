@@ -262,6 +262,25 @@ describe('The dashboard in a browser', function () {
     visit.faultless(CUT);
   });
 
+  it('shows a newcomer what a channel retains, once, whichever streams it opens after that', async () => {
+    const written = ['first', 'named', 'last'];
+    for (const data of written)
+      await demo.post('write/chat', data === 'named' ? { data, event: 'line' } : { data });
+    const other = await Visit.open(browser, demo);
+    const heard = async () => (await other.heard('chat')).slice(-written.length);
+    await other.says('#heard li', 'last');
+    expect(await heard()).to.deep.equal(written);
+    for (const data of ['without tail', 'with tail']) {
+      await other.page.getByLabel('Listen to tail').setChecked(data === 'with tail');
+      await demo.post('write/chat', { data, event: 'line' });
+      await other.says('#heard li', data);
+      written.push(data);
+      expect(await heard()).to.deep.equal(written);
+    }
+    other.faultless();
+    await other.page.context().close();
+  });
+
   it('draws its charts where the browser’s language is none that Intl knows', async () => {
     const other = await Visit.open(
       browser,

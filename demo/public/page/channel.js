@@ -117,7 +117,7 @@ const listenerRows = {
 
 function drawWrites() {
   if (shown === undefined) return;
-  const written = store.latestWrites(({ channel }) => channel === shown, ROWS);
+  const written = store.latestWrites(({ channel, position }) => channel === shown && position !== '', ROWS);
   reconcile(byId('written'), written, writtenRows);
   byId('nothing-written').hidden = written.length > 0;
 }

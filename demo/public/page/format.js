@@ -36,8 +36,12 @@ export function reasonsOf({ unknown, reasons }) {
   return tally(unknown > 0 ? { ...reasons, unknown } : reasons);
 }
 
-/** The id of an event is `<epoch>-<seq>@<chan_id, percent-encoded>`; a position is what stands before the `@`. */
+/**
+ * The id of an event is `<epoch>-<seq>@<chan_id, percent-encoded>`; a position is what stands before the `@`. An event of a
+ * start has none: there the id says how far the client had come before.
+ */
 export function parseId(id) {
-  const [, epoch = '', seq = '0', label] = /^(\w+)-(\d+)(?:@(.*))?$/.exec(id) ?? [];
-  return { epoch, seq: Number(seq), channel: label === undefined ? '' : decodeURIComponent(label) };
+  const [before, label = ''] = id.split('@');
+  const [position = '', epoch = '', seq = '0'] = /^(\w+)-(\d+)$/.exec(before) ?? [];
+  return { position, epoch, seq: Number(seq), channel: decodeURIComponent(label) };
 }

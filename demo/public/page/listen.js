@@ -33,14 +33,13 @@ export function listen(changed) {
       changed(stream);
     },
     event: (event) => {
-      const { channel } = parseId(event.lastEventId);
+      const { channel, position } = parseId(event.lastEventId);
       if (channel === OTHERS && hasOthers) {
         // Those of the protocol are heard where they belong.
         if (!event.data.startsWith('comet:')) stream.hear([event.data]);
         return;
       }
-      const [position] = event.lastEventId.split('@');
-      store.addWrite(position, { channel, event: event.type, data: event.data, position });
+      store.addWrite(position, { channel, event: event.type, data: event.data });
     },
     ended: (channel) => {
       store.addNote('end', `${channel} has ended`);

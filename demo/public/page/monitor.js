@@ -7,21 +7,16 @@ import { Stream } from './stream.js';
 
 /** Opens it, and calls `changed(stream)` whenever it stands otherwise. */
 export function watchMonitor(changed) {
-  // What a rewind brings again after a gap is known already.
-  const seen = { epoch: '', happenings: 0 };
-
   const stream = new Stream('monitor', {
     changed: () => changed(stream),
     event: ({ lastEventId, data }) => {
-      const { epoch, seq, channel } = parseId(lastEventId);
-      if (epoch !== seen.epoch) Object.assign(seen, { epoch, happenings: 0 });
+      const { channel } = parseId(lastEventId);
       const told = JSON.parse(data);
       if (channel === 'state') store.setState(told);
       else if (channel === 'seconds') {
         store.setSecond(told);
         charts.add(told);
-      } else if (seq > seen.happenings) {
-        seen.happenings = seq;
+      } else {
         for (const happening of told.list) take(happening);
         if (told.dropped > 0) {
           store.addHappening({

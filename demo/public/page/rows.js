@@ -79,8 +79,8 @@ function fillTime(row, { at }) {
 }
 
 export function fillPosition(row, position) {
-  const [epoch, seq] = position.split('-');
-  setText(row.querySelector('.epoch'), `${epoch}-`);
+  const [, epoch = '', seq = ''] = /^(\w+-)(\d+)$/.exec(position) ?? [];
+  setText(row.querySelector('.epoch'), epoch);
   setText(row.querySelector('.seq'), seq);
 }
 

@@ -21,7 +21,7 @@ export const happenings = [];
 const watchers = { state: [], writes: [], happenings: [] };
 const epochs = [];
 let lastOrder = 0;
-let notes = 0;
+let unplaced = 0;
 
 export function watch(what, draw) {
   watchers[what].push(draw);
@@ -40,25 +40,22 @@ export function setSecond(next) {
   second = next;
 }
 
-/** Adds what is known of the event at a position to what was known. */
+/** Adds what is known of the event at a position to what was known. One of a start has none: it stands where it came. */
 export function addWrite(position, known) {
-  const record = writes.get(position) ?? {
-    key: position,
-    position,
-    order: orderOf(position),
-    at: Date.now(),
-  };
-  writes.set(position, Object.assign(record, known));
-  lastOrder = Math.max(lastOrder, record.order);
+  const order = position === '' ? nextOrder() : orderOf(position);
+  const key = position === '' ? `start-${order}` : position;
+  const record = writes.get(key) ?? { key, position, order, at: Date.now() };
+  writes.set(key, Object.assign(record, known));
+  lastOrder = Math.max(lastOrder, Math.floor(order));
   forget();
   changed('writes');
 }
 
 /** Adds a remark of the page's own, which stands where the events had come to. */
 export function addNote(kind, text) {
-  notes += 1;
-  const key = `note-${notes}`;
-  writes.set(key, { key, kind, text, order: lastOrder + notes / 1e6, at: Date.now() });
+  const order = nextOrder();
+  const key = `note-${order}`;
+  writes.set(key, { key, kind, text, order, at: Date.now() });
   forget();
   changed('writes');
 }
@@ -90,6 +87,12 @@ export function addHappening(happening) {
 }
 
 const isSame = (one) => (other) => one.kind === other.kind && one.same === other.same;
+
+/** Behind all that was written up to now, and behind what stands there already. */
+function nextOrder() {
+  unplaced += 1;
+  return lastOrder + unplaced / 1e6;
+}
 
 // Positions of one epoch are ordered by their seq; epochs in the order in which they were first seen.
 function orderOf(position) {

@@ -1,7 +1,7 @@
 // One EventSource for any number of channels. It comes back by itself, and always says how it stands.
 
 const REOPEN_AFTER = 2000;
-const OVERLAP = 300;
+const PROTOCOL = ['comet:open', 'comet:ready', 'comet:gap', 'comet:end'];
 
 /**
  * - `idle`: it has no channels;
@@ -20,9 +20,12 @@ export class Stream {
   #names = new Set(['message']);
   #handlers;
   #source;
-  // Those whose place is being taken, and that still bring what was on its way.
-  #leaving = new Set();
+  // The id of the last event, whatever its name.
   #cursor = '';
+  // Channels that start as for a newcomer beside the cursor.
+  #added = new Set();
+  // Events of starts. They are told once all are there: a start that is cut off comes again.
+  #starting = [];
   #reopening;
 
   /** @param handlers `event(event)`, `changed()`, `ended(channel)`, and `mayRetry()`: is there hope at all? */
@@ -33,54 +36,30 @@ export class Stream {
 
   /** Opens it with the channels that are wanted now, from where it stood. */
   open() {
+    clearTimeout(this.#reopening);
     this.#source?.close();
-    for (const source of this.#leaving) source.close();
-    this.#leaving.clear();
-    this.#connect(this.#cursor);
-  }
-
-  /**
-   * Adds a channel. A cursor that is older than a channel is a gap to the server, and would be one on all the others
-   * too; so the new stream opens without a cursor, while the one before it is still there. What both bring is the same
-   * by its position.
-   */
-  add(channel) {
-    this.channels.add(channel);
-    const before = this.#source;
-    if (this.state !== 'open' || before === undefined) {
-      this.open();
+    this.#source = undefined;
+    if (this.channels.size === 0) {
+      this.#be('idle');
       return;
     }
-    this.#leaving.add(before);
-    this.#connect('');
-    const close = () => {
-      before.close();
-      this.#leaving.delete(before);
-    };
-    // What was written just before it opened may still be on its way.
-    this.#source.addEventListener('comet:open', () => setTimeout(close, OVERLAP), { once: true });
-    this.#source.addEventListener('error', close, { once: true });
+    const source = new EventSource(this.#url());
+    this.#source = source;
+    if (this.state === 'idle') this.#be('connecting');
+    source.addEventListener('error', (event) => this.#failed(event, source));
+    for (const name of [...PROTOCOL, ...this.#names]) source.addEventListener(name, this.#came);
+  }
+
+  add(channel) {
+    this.channels.add(channel);
+    this.#added.add(channel);
+    this.open();
   }
 
   remove(channel) {
     this.channels.delete(channel);
+    this.#added.delete(channel);
     this.open();
-  }
-
-  #connect(cursor) {
-    clearTimeout(this.#reopening);
-    if (this.channels.size === 0) {
-      this.#source = undefined;
-      this.#be('idle');
-      return;
-    }
-    const source = new EventSource(this.#url(cursor));
-    this.#source = source;
-    if (this.state === 'idle') this.#be('connecting');
-    source.addEventListener('comet:open', (event) => this.#opened(event, source));
-    source.addEventListener('comet:end', (event) => this.#ended(event));
-    source.addEventListener('error', (event) => this.#failed(event, source));
-    for (const name of this.#names) source.addEventListener(name, this.#came);
   }
 
   /** Tries now, where it was refused and would try later. */
@@ -99,30 +78,42 @@ export class Stream {
     return this.#names.size > before;
   }
 
-  #url(cursor) {
-    const query = new URLSearchParams([...this.channels].map((id) => ['chan_id', id]));
+  #url() {
+    const query = new URLSearchParams();
+    const kindOf = (id) => (this.#cursor !== '' && this.#added.has(id) ? 'new_chan_id' : 'chan_id');
+    for (const id of this.channels) query.append(kindOf(id), id);
     // The browser sends its cursor by itself when it reconnects, but a new EventSource has none.
-    if (cursor !== '') query.set('last_event_id', cursor);
+    if (this.#cursor !== '') query.set('last_event_id', this.#cursor);
     return `${this.#path}?${query}`;
   }
 
-  #opened(event, source) {
-    if (source !== this.#source) return;
-    this.#cursor = event.lastEventId;
-    this.recovered = JSON.parse(event.data).recovered;
-    this.#be('open');
-  }
-
   #came = (event) => {
-    if (event.target === this.#source) this.#cursor = event.lastEventId;
-    this.#handlers.event(event);
+    if (event.target !== this.#source) return;
+    this.#cursor = event.lastEventId;
+    const isStart = this.#cursor.split('@')[0].endsWith('!');
+    if (!isStart) this.#added.clear();
+    if (isStart && !['comet:open', 'comet:gap'].includes(event.type)) this.#starting.push(event);
+    else this.#tell(event);
   };
 
-  #ended(event) {
-    const { channel } = JSON.parse(event.data);
-    // The stream goes on with the others, and must not ask for this one again.
-    this.channels.delete(channel);
-    this.#handlers.ended?.(channel);
+  #tell(event) {
+    const { type } = event;
+    if (!PROTOCOL.includes(type)) {
+      this.#handlers.event(event);
+      return;
+    }
+    const { gaps, channels, channel } = JSON.parse(event.data);
+    if (type === 'comet:open') this.#starting = [];
+    if (type === 'comet:open' || type === 'comet:gap') {
+      this.recovered = (gaps ?? channels).length === 0;
+      this.#be('open');
+    }
+    if (type === 'comet:ready') for (const each of this.#starting.splice(0)) this.#tell(each);
+    if (type === 'comet:end') {
+      // The stream goes on with the others, and must not ask for this one again.
+      this.channels.delete(channel);
+      this.#handlers.ended?.(channel);
+    }
   }
 
   async #failed(event, source) {
@@ -139,8 +130,8 @@ export class Stream {
     const status = await this.#ask();
     if (source !== this.#source) return;
     this.status = status;
-    if (status === 404) {
-      // None of its channels exists any more.
+    if (status === 204 || status === 404) {
+      // All of its channels have ended.
       this.channels.clear();
       this.open();
       return;
@@ -156,7 +147,7 @@ export class Stream {
 
   async #ask() {
     try {
-      return (await fetch(this.#url(this.#cursor), { method: 'HEAD' })).status;
+      return (await fetch(this.#url(), { method: 'HEAD' })).status;
     } catch {
       return 0;
     }
