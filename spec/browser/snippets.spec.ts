@@ -208,6 +208,27 @@ describe('A client of the documentation, in a browser', function () {
     });
   });
 
+  it('that empties its list where a start follows, as the guide says, lists each event once', async () => {
+    const site = await open({ rewind: 3, log: { frames: 3 } });
+    const chat = site.push.channels.create({ name: 'chat' });
+    const write = (...texts: string[]) => texts.map((text) => chat.write(text));
+    write('1', '2', '3');
+    await site.run(`const source = new EventSource('/channels/chat');
+      let list = [];
+      source.addEventListener('comet:open', ({ lastEventId }) => {
+        if (lastEventId.includes('!')) list = [];
+      });
+      source.onmessage = ({ data }) => console.log(list.push(data) && list.join());`);
+    await site.until(() => site.printed.at(-1) === '1,2,3');
+    await site.cut();
+    write('4');
+    await site.until(() => site.printed.at(-1) === '1,2,3,4');
+    await site.cut();
+    // One more than is retained.
+    write('5', '6', '7', '8');
+    await site.until(() => site.printed.at(-1) === '6,7,8');
+  });
+
   it('as README shows it, loads a channel that has a gap, and no other', async () => {
     const site = await open({ log: { frames: 1 } });
     const [news, prices] = ['news', 'prices'].map((name) => site.push.channels.create({ name }));
