@@ -568,8 +568,10 @@ export class Follower {
     flush.trim(feed, performance.now());
     mirror.last = last;
     mirror.attached = true;
-    // Those that were there before stand in an order that has been lost.
-    tellGap(feed);
+    // Readers that were there before stand in an order that has been lost, and were told so. What is retained of the new
+    // order they get as a start.
+    if (feed.log.size > 0 || [...feed.readers()].some((reader) => reader.standing(feed) < feed.log.floor))
+      tellGap(feed);
     if (entries.at(-1)?.body === null) this.#end(mirror, last);
   }
 
