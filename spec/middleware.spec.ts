@@ -165,7 +165,7 @@ for (const { name, make } of [
           // With the ids of these, what a stream begins with is longer than what it compresses by default.
           for (let index = 0; index < 30; index += 1) push.channels.create({ name: `${index}`.padStart(36) });
           const query = Array.from(push.channels, ({ id }) => `chan_id=${encodeURIComponent(id)}`).join('&');
-          const headers = { 'Accept-Encoding': 'gzip' };
+          const headers = { ...EVENT_STREAM, 'Accept-Encoding': 'gzip' };
           const sent = get(`${server.url}/?${query}`, { headers, agent: false });
           sent.on('error', () => {});
           cleanup(() => void sent.destroy());

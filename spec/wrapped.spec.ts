@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express';
 import session from 'express-session';
 import type { Channel, Comet, CometOptions, Outcome } from '../lib/index.js';
-import { EventClient, RawClient, request, told } from './support/client.js';
+import { EVENT_STREAM, EventClient, RawClient, request, told } from './support/client.js';
 import { delivered } from './support/outcomes.js';
 import { run } from './support/process.js';
 import { cleanup, hub } from './support/server.js';
@@ -536,7 +536,7 @@ describe('Behind express-session, whose end of a response is asynchronous', () =
   it('fetch reads the body to its end', async () => {
     const { push, server } = await hub({}, (comet) => express().use(sessions(), comet));
     const news = push.channels.create({ name: 'news' });
-    const response = await fetch(`${server.url}/news`);
+    const response = await fetch(`${server.url}/news`, { headers: EVENT_STREAM });
     news.write('the last');
     news.end();
     expect(await response.text())
