@@ -179,7 +179,7 @@ export class Follower {
       previous = seq;
       return { ...entry, asker: undefined };
     });
-    return { chanId, begun: 0, last: mirror.last, entries };
+    return { chanId, begun: log.isWhole ? log.floor : 0, last: mirror.last, entries };
   }
 
   /**
@@ -557,10 +557,12 @@ export class Follower {
   }
 
   /** The log of a channel is what the backplane retains of it. */
-  #load(mirror: Mirror, { last, entries }: Retained): void {
+  #load(mirror: Mirror, { begun, last, entries }: Retained): void {
     const { sequence, flush } = this.#hub;
     const { feed, label } = mirror.member;
-    flush.forget(feed, entries[0]?.previous ?? last);
+    const floor = entries[0]?.previous ?? last;
+    flush.forget(feed, floor);
+    feed.log.begin(floor, begun);
     for (const { body, seq, age } of entries) {
       if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
     }

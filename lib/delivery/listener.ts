@@ -459,7 +459,11 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   #writeOn(): void {
     // A channel may have ended in a start, or while the client had to be told of something first.
     if (this.#group.ending) this.#dropEnded();
-    if (this.#notice === undefined && !this.#writeEvents()) this.#goLive();
+    if (this.#notice !== undefined || this.#writeEvents()) return;
+    const end = this.#nextEnd;
+    // An end that stands in no history: what comes behind it is yet to be read.
+    if (end > this.#position && end < this.#goal) this.#position = end;
+    else this.#goLive();
   }
 
   /** Writes the next events behind its position. Returns whether there were any. */

@@ -4,7 +4,7 @@ import type { Frame } from '../sse/frame.js';
 /** The frames that a channel retains, oldest first. */
 export class Log {
   readonly limits: ChannelSettings['log'];
-  readonly #begun: number;
+  #begun: number;
   #frames: (Frame | undefined)[] = [];
   #oldest = 0;
   #bytes = 0;
@@ -89,8 +89,12 @@ export class Log {
     }
   }
 
-  /** What stands up to `floor` can't be read. Only for a log that holds nothing. */
-  begin(floor: number): void {
+  /**
+   * What stands up to `floor` can't be read. Only for a log that holds nothing.
+   * @param begun where the order stood when the channel was made, if that was on another node
+   */
+  begin(floor: number, begun = this.#begun): void {
+    this.#begun = begun;
     this.#floor = floor;
   }
 

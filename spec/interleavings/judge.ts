@@ -1,22 +1,31 @@
-import type { Outcome } from '../../lib/index.js';
-import { type Heard, type Stream, seqOf } from './stream.js';
-import type { Item } from './witness.js';
+import type { LeaveReason, Outcome } from '../../lib/index.js';
+import { type Cursor, type Stream, seqOf, standingOf, type Told } from './stream.js';
+
+/** One entry of the order. `data` is undefined for the end of a channel. */
+export interface Item {
+  readonly name: string;
+  readonly seq: number;
+  readonly data: string | undefined;
+}
 
 /** What the channels of one interleaving retain, each the same on all hubs. */
 export interface Retention {
   readonly frames: number;
+  readonly age: number | null;
   readonly rewind: number;
   readonly lag: 'close' | 'latest';
 }
 
 /** A stream, as its hub tells of it. */
 export interface Joined {
-  readonly hub: number;
-  readonly channels: readonly string[];
+  readonly names: readonly string[];
   /** Where the order stood on its hub then. */
   readonly head: number;
+  /** Where its hub says that it begins. */
+  readonly position: number;
   /** It had left before the write of that number, of all hubs, was made. */
   leftAt: number;
+  reason: LeaveReason | undefined;
 }
 
 export interface Asked {
@@ -27,79 +36,100 @@ export interface Asked {
   outcome: Outcome | undefined;
 }
 
-/** What is known of a hub of which the backplane was made to fail. */
-export interface Trouble {
-  readonly resets: number;
-  readonly lost: ReadonlySet<string>;
+/** What a channel starts with. */
+export interface Beginning {
+  readonly items: readonly Item[];
+  /** So many of them, from the first, may have been let go. */
+  readonly optional: number;
 }
 
+/** What is known of an interleaving, and what is promised there. */
 export interface Case {
+  readonly epoch: string;
   readonly channels: ReadonlyMap<string, Retention>;
   readonly items: readonly Item[];
-  readonly floors: ReadonlyMap<string, number>;
-  readonly joins: ReadonlyMap<string, Joined>;
-  readonly troubles: readonly Trouble[];
-  /** Nothing failed, and no hub let a channel go. */
+  /** Whether a name that waits hears of every channel that is made. */
+  readonly isWhole: boolean;
+  /** No outcome may be unknown. */
   readonly isCalm: boolean;
+  joined(stream: Stream): Joined | undefined;
+  readonly joins: Iterable<Joined>;
+  startOf(stream: Stream, name: string): Beginning;
+  /** Why a client that stands at `seq` may be told of a gap as its stream opens. */
+  excuse(stream: Stream, name: string, seq: number): string | undefined;
+  /** Why an open stream may be told that something of a channel is lost. */
+  excuseLoss(stream: Stream, name: string, isNext: boolean): string | undefined;
+  /** Whether something of a channel may be missing before that is told. */
+  isLoose(stream: Stream, name: string): boolean;
+  /** Whether it may fall off the history of a channel. */
+  mayBeCut(stream: Stream): boolean;
+  /** Throws where the answer without a stream is wrong. */
+  refusal(stream: Stream): void;
 }
-
-/** Why a gap was said, how many times. */
-export type Excuses = Record<'young' | 'trimmed' | 'lost' | 'after a gap', number>;
 
 export class Anomaly extends Error {}
 
-/** Says what a stream must have heard, of what the witness saw. */
+/** What a stream has yet to hear of one name. */
+interface Reading {
+  readonly items: readonly Item[];
+  next: number;
+  /** Items before this one may be left out. */
+  optional: number;
+  /** The channel of the first that is heard is another one than was there before. */
+  isJoining: boolean;
+}
+
+/** Says what a stream must have heard: every event of its names since it began, once, in order; or it is told of the gap. */
 export class Judge {
-  readonly excuses: Excuses = { young: 0, trimmed: 0, lost: 0, 'after a gap': 0 };
+  /** Why gaps were said, how many times. */
+  readonly excuses: Record<string, number> = {};
   readonly #case: Case;
   readonly #byName = new Map<string, Item[]>();
+  readonly #empty = new Set<Item>();
 
   constructor(of: Case) {
     this.#case = of;
     for (const item of of.items) {
-      const own = this.#byName.get(item.name);
-      if (own === undefined) this.#byName.set(item.name, [item]);
-      else own.push(item);
+      const own = this.#byName.get(item.name) ?? [];
+      if (item.data === undefined && own.at(-1)?.data === undefined) this.#empty.add(item);
+      own.push(item);
+      this.#byName.set(item.name, own);
     }
   }
 
-  /** Whether it has all that it will ever hear. */
+  /** Whether it is the end of a channel on which nothing was written. */
+  isEmpty(item: Item | undefined): boolean {
+    return item !== undefined && this.#empty.has(item);
+  }
+
+  of(name: string): readonly Item[] {
+    return this.#byName.get(name) ?? [];
+  }
+
+  /** Whether it has all that it will ever hear. What is wrong with it is said by `stream`. */
   isComplete(stream: Stream): boolean {
-    if (stream.gap !== undefined) return stream.over;
-    const heard = new Set(stream.heard.map(({ name, seq }) => `${name} ${seq}`));
-    const isOver = (name: string) => heard.has(`${name} ${undefined}`);
-    const due = this.#expected(stream);
-    // What may leave something out never leaves out its last, unless that is of another channel of its name.
-    const isDone = due.every((item, index) => {
-      const { name, seq, data } = item;
-      const isLast = due.findLastIndex((other) => other.name === name) === index;
-      if (this.#of(name).lag === 'latest' && (!isLast || isOver(name) || data === undefined)) return true;
-      return heard.has(`${name} ${data === undefined ? undefined : seq}`);
-    });
-    return isDone && (stream.over || !this.#isEnded(stream));
+    if (stream.over) return true;
+    try {
+      return new Walk(stream, this.#case, this).missing === undefined;
+    } catch {
+      return true;
+    }
   }
 
   stream(stream: Stream): void {
-    const { opening, heard, gap, left, over } = stream;
-    if (opening === undefined) return;
-    const expected = this.#expected(stream);
-    const loose = new Set(opening.channels.filter((name) => this.#isLoose(stream, name)));
-    const strict = heard.filter(({ name }) => !loose.has(name));
-    const due = expected.filter(({ name }) => !loose.has(name));
-    strict.forEach((one, index) => {
-      if (!isSame(one, due[index])) this.#fail(`heard ${show(one)} for ${show(due[index])}`, stream, due);
-    });
-    this.#order(stream, expected);
-
-    const isDone = this.#isEnded(stream);
-    if (gap === undefined && !left) {
-      if (strict.length < due.length) this.#fail(`missed ${show(due[strict.length])}`, stream, due);
-      if (over !== isDone)
-        this.#fail(over ? 'was closed for no reason' : 'was not closed at its end', stream, due);
+    const { reason } = this.#case.joined(stream) ?? {};
+    const isCut = reason === 'overrun' && this.#case.mayBeCut(stream);
+    if (stream.opening === undefined) {
+      if (!stream.left && !isCut) this.#case.refusal(stream);
+      return;
     }
-    if (!left && !this.isComplete(stream)) this.#fail('still waits', stream, expected);
-    if (gap !== undefined) this.#excuseGap(stream, gap);
-    this.#start(stream);
+    const walk = new Walk(stream, this.#case, this);
+    for (const excuse of walk.excuses) this.excuses[excuse] = (this.excuses[excuse] ?? 0) + 1;
+    if (stream.left) return;
+    if (stream.over) {
+      if (walk.carried.size > 0 && !isCut) walk.fail(`was closed for no reason (${reason})`);
+    } else if (walk.carried.size === 0) walk.fail('was not closed at its end');
+    else if (walk.missing !== undefined) walk.fail(`missed ${walk.missing}`);
   }
 
   /** What was asked of each write, and what became of it. */
@@ -116,202 +146,316 @@ export class Judge {
     }
     const { isCalm, joins } = this.#case;
     if (isCalm && unknown > 0) throw new Anomaly(`${of}, is unknown for no reason`);
-    const item = this.#byName.get(name)?.find((one) => one.data === data);
+    const item = this.of(name).find((one) => one.data === data);
     if (item === undefined) throw new Anomaly(`${of}, is of what nobody saw`);
-    // Those that are here at the end were here when their nodes took it.
-    const certain = streams.filter((stream) => {
-      const { head = Infinity } = this.#joinedOf(stream) ?? {};
-      const stays = !stream.left && stream.gap === undefined && !stream.over;
-      const isDue = item.seq > head && !this.#isLoose(stream, name);
-      return stays && isDue && this.#expected(stream).includes(item);
+    const present = streams.filter((stream) => {
+      const { head = Infinity } = this.#case.joined(stream) ?? {};
+      const { names, added } = stream.wish;
+      const isOfIt = names.includes(name) || added.includes(name);
+      return isOfIt && head < item.seq && !stream.left && !stream.over;
     });
-    const missed = certain.find(({ heard }) => !heard.some(({ seq }) => seq === item.seq));
-    const [some] = certain;
-    if (status === 'success' && missed !== undefined) this.#fail(`was left out by ${of}`, missed, [item]);
-    const mayOmit = !isCalm && status !== 'success';
-    if (!mayOmit && listeners < certain.length && some !== undefined) {
-      this.#fail(`and ${certain.length - 1} others: one of them is not counted by ${of}`, some, [item]);
+    const walks = present.map((stream) => new Walk(stream, this.#case, this));
+    // Those that carried the channel, and are here at the end, were here when their nodes took it.
+    const certain = walks.filter((walk) => walk.live.has(item));
+    if (isCalm && listeners < certain.length) {
+      certain[0]?.fail(`and ${certain.length - 1} others: one of them is not counted by ${of}`);
     }
-    const possible = [...joins.values()].filter((one) => {
-      return one.channels.includes(name) && one.head < item.seq && one.leftAt >= at;
+    const possible = [...joins].filter((one) => {
+      return one.names.includes(name) && one.head < item.seq && one.leftAt >= at;
     });
     if (unknown === 0 && listeners > possible.length) {
       throw new Anomaly(`${of}, has more than ${possible.length}`);
     }
-  }
-
-  /** All of its channels from where it starts, each to its end, in the one order. */
-  #expected(stream: Stream): Item[] {
-    const { opening } = stream;
-    if (opening === undefined) return [];
-    const all = opening.channels.flatMap((name) => {
-      const own = this.#byName.get(name) ?? [];
-      const from = this.#from(stream, name);
-      const later = own.filter(({ seq }) => seq > from);
-      const end = later.findIndex(({ data }) => data === undefined);
-      // One that leaves things out may leave out the end, too.
-      return end === -1 || this.#of(name).lag === 'latest' ? later : later.slice(0, end + 1);
-    });
-    return all.sort((a, b) => a.seq - b.seq);
-  }
-
-  /** From where on it reads a channel. */
-  #from(stream: Stream, name: string): number {
-    const { opening, start, wish, heard } = stream;
-    if (wish.cursor !== undefined && opening?.recovered) return start;
-    const { head } = this.#headOf(stream);
-    // Where something was lost the hub may retain less, and what it takes for the newest may be older.
-    const first = this.#isTroubled(stream)
-      ? heard.find((one) => one.name === name && (one.seq ?? Infinity) <= head)?.seq
-      : this.#rewound(name, head)[0]?.seq;
-    return first === undefined ? head : first - 1;
-  }
-
-  /** What of a channel a newcomer gets, who joins at `head`. */
-  #rewound(name: string, head: number): Item[] {
-    const { rewind, frames } = this.#of(name);
-    return rewind === 0 ? [] : this.#instance(name, head).slice(-Math.min(rewind, frames));
-  }
-
-  /** What was written on the channel that had this name when the order stood at `head`. */
-  #instance(name: string, head: number): Item[] {
-    const before = (this.#byName.get(name) ?? []).filter(({ seq }) => seq <= head);
-    return before.slice(before.findLastIndex(({ data }) => data === undefined) + 1);
-  }
-
-  /** The lowest position from which a channel could be read. */
-  #floor(name: string, head: number): { begun: number; trimmed: number } {
-    const own = this.#byName.get(name) ?? [];
-    const instance = this.#instance(name, head);
-    const [first = own.find(({ seq }) => seq > head)] = instance;
-    const begun = first?.previous ?? this.#case.floors.get(name) ?? 0;
-    const trimmed = instance.at(-this.#of(name).frames - 1)?.seq ?? 0;
-    return { begun, trimmed };
-  }
-
-  /** Whether something of a channel may be left out, where the rest goes on. */
-  #isLoose({ wish, gap, left }: Stream, name: string): boolean {
-    const isLost = this.#case.troubles[wish.hub]?.lost.has(name) ?? false;
-    // What follows a loss may be heard before that is told; who leaves before that is never told.
-    return (
-      this.#of(name).lag === 'latest' ||
-      gap?.includes(name) === true ||
-      (isLost && (left || gap !== undefined))
+    const deaf = new Map(
+      present.flatMap((stream, index) => {
+        const walk = walks[index] as Walk;
+        return walk.heard.has(item) ? [] : [[this.#case.joined(stream), walk]];
+      }),
     );
-  }
-
-  /** Whether all of its channels have ended. */
-  #isEnded({ opening, heard }: Stream): boolean {
-    return heard.filter(({ seq }) => seq === undefined).length === opening?.channels.length;
-  }
-
-  /** Ids increase, and nothing came that nobody wrote; also on channels that may leave something out. */
-  #order(stream: Stream, expected: readonly Item[]): void {
-    let last = stream.start;
-    for (const one of stream.heard) {
-      if (one.seq === undefined) continue;
-      if (one.seq <= last) this.#fail(`heard ${show(one)} after ${last}`, stream, expected);
-      if (!expected.some((item) => isSame(one, item)))
-        this.#fail(`heard ${show(one)}, which is none of its`, stream, expected);
-      last = one.seq;
+    if (delivered > possible.filter((one) => !deaf.has(one)).length) {
+      const [walk] = deaf.values();
+      walk?.fail(`has not heard it, and was counted by ${of}`);
+      throw new Anomaly(`${of}, was delivered to more than have heard it`);
     }
   }
+}
 
-  #start(stream: Stream): void {
-    const { opening, start, wish } = stream;
-    if (opening === undefined) return;
-    const { head } = this.#headOf(stream);
-    if (wish.cursor !== undefined && opening.recovered) {
-      if (start !== seqOf(wish.cursor)) this.#fail('starts elsewhere than at its cursor', stream, []);
-      return;
+/** One stream, event by event. Throws an Anomaly at the first that is wrong. */
+class Walk {
+  /** The channels that it carries at the end. */
+  readonly carried: Set<string>;
+  readonly excuses: string[] = [];
+  readonly heard = new Set<Item>();
+  /** Those of them that were written on a channel while the stream carried it. */
+  readonly live = new Set<Item>();
+  readonly #waiting: Set<string>;
+  readonly #readings = new Map<string, Reading>();
+  readonly #stream: Stream;
+  readonly #case: Case;
+  readonly #judge: Judge;
+  // Every event up to here was heard.
+  #at = 0;
+  // What the ids of a start that is under way begin with, and up to where it has come.
+  #start: { prefix: string; last: number } | undefined;
+  // Names whose channel is one that the stream did not carry when it opened, and did not wait for.
+  readonly #next = new Set<string>();
+
+  constructor(stream: Stream, of: Case, judge: Judge) {
+    this.#stream = stream;
+    this.#case = of;
+    this.#judge = judge;
+    const { channels = [], waiting = [] } = stream.opening ?? {};
+    this.carried = new Set(channels);
+    this.#waiting = new Set(waiting);
+    const [opening, ...told] = stream.told as [Told, ...Told[]];
+    this.#open(opening.id ?? '');
+    for (const one of told) this.#hear(one);
+  }
+
+  /** What it has yet to hear. */
+  get missing(): string | undefined {
+    for (const [name, reading] of this.#readings) {
+      const item = this.#due(name, reading);
+      if (item !== undefined) return show(item);
     }
-    const starts = opening.channels.map((name) => this.#from(stream, name));
-    if (start !== Math.min(...starts)) this.#fail(`starts elsewhere than at one of ${starts}`, stream, []);
-    if (wish.cursor === undefined) {
-      if (!opening.recovered) this.#fail('is a newcomer, and was told of a gap', stream, []);
-      return;
+    return this.#start === undefined ? undefined : 'the rest of a start';
+  }
+
+  #open(id: string): void {
+    const { wish, opening } = this.#stream;
+    const { listener, recovered, gaps } = opening as NonNullable<typeof opening>;
+    const cursor = standingOf(wish);
+    const names = new Set([...wish.names, ...wish.added]);
+    for (const name of [...this.carried, ...this.#waiting, ...gaps]) {
+      if (!names.has(name)) this.fail(`was told of ${name}, for which it did not ask`);
     }
-    if (wish.cursor.startsWith('gap')) {
-      this.excuses['after a gap'] += 1;
-      return;
-    }
-    const at = seqOf(wish.cursor);
-    const excuses = opening.channels
-      .filter((name) => this.#of(name).lag === 'close')
-      .map((name) => {
-        const { begun, trimmed } = this.#floor(name, head);
-        if (trimmed > at) return 'trimmed';
-        if (begun > at) return 'young';
-        return this.#isLost(stream, name) ? 'lost' : undefined;
-      })
-      .filter((excuse) => excuse !== undefined);
-    const [excuse] = excuses;
-    if (excuse === undefined) this.#fail(`was told of a gap at ${at}, with the order at ${head}`, stream, []);
-    else this.excuses[excuse] += 1;
-  }
-
-  #excuseGap(stream: Stream, gap: readonly string[]): void {
-    for (const name of gap) {
-      if (!this.#isLost(stream, name)) this.#fail(`was told that something of ${name} is lost`, stream, []);
-      this.excuses.lost += 1;
-    }
-  }
-
-  /** Whether something of a channel may have been lost to the hub of a stream. */
-  #isLost({ wish }: Stream, name: string): boolean {
-    const { resets, lost } = this.#case.troubles[wish.hub] as Trouble;
-    if (lost.has(name)) return true;
-    // While its hub knows that it knows not all, it takes nothing: what is retained has to last, and ends with the channel.
-    const own = this.#byName.get(name) ?? [];
-    const isKept = own.length <= this.#of(name).frames && own.every(({ data }) => data !== undefined);
-    return (resets > 0 || lost.size > 0) && !isKept;
-  }
-
-  #isTroubled({ wish }: Stream): boolean {
-    const { resets, lost } = this.#case.troubles[wish.hub] as Trouble;
-    return resets > 0 || lost.size > 0;
-  }
-
-  #joinedOf({ opening }: Stream): Joined | undefined {
-    return this.#case.joins.get(opening?.listener ?? '');
-  }
-
-  #headOf(stream: Stream): Joined {
-    const joined = this.#joinedOf(stream);
+    if (recovered !== (gaps.length === 0)) this.fail('is recovered, and is not');
+    if (cursor.position === undefined && gaps.length > 0) this.fail('is a newcomer, and was told of a gap');
+    const joined = this.#case.joined(this.#stream);
+    if (listener === null) return this.#gone(cursor, gaps);
     if (joined === undefined) throw new Anomaly('a stream of which its hub told nothing');
-    return joined;
+
+    const seq = this.#seqOf(cursor, joined.head);
+    for (const name of gaps) {
+      if (cursor.fresh.includes(name)) this.fail(`was told of a gap of ${name}, which is new`);
+      const excuse = this.#excuse(cursor, seq, name);
+      if (excuse === undefined) this.fail(`was told of a gap of ${name}, at ${seq}`);
+      this.excuses.push(excuse as string);
+    }
+    let isRead = false;
+    for (const name of [...this.carried, ...this.#waiting]) {
+      const isNew = cursor.position === undefined || cursor.fresh.includes(name);
+      if (!isNew && !gaps.includes(name)) {
+        if (seq === undefined || cursor.restarts === name) this.fail(`was told of no gap of ${name}`);
+        isRead ||= this.carried.has(name);
+        if (this.carried.has(name) || this.#case.isWhole) this.#read(name, seq as number);
+      } else if (this.carried.has(name)) {
+        const { items, optional } = this.#case.startOf(this.#stream, name);
+        const later = this.#judge.of(name).filter((item) => item.seq > joined.head);
+        this.#readings.set(name, { items: [...items, ...later], next: 0, optional, isJoining: false });
+      } else if (this.#case.isWhole) this.#read(name, joined.head);
+    }
+    const position = isRead ? (seq as number) : joined.head;
+    if (position !== joined.position) this.fail(`begins at ${joined.position} for ${position}`);
+    const before = seq === undefined ? 'gap-0' : `${this.#case.epoch}-${seq}`;
+    const prefix = cursor.position === undefined ? 'new!' : `${before}${cursor.fresh.length > 0 ? '+' : ''}!`;
+    if (id === prefix) this.#start = { prefix, last: 0 };
+    else if (id !== `${this.#case.epoch}-${position}`) this.fail(`has opened with the id ${id}`);
+    else this.#stand(position);
   }
 
-  #of(name: string): Retention {
-    return this.#case.channels.get(name) as Retention;
+  /** None of its channels is there any more. */
+  #gone(cursor: Cursor & { fresh: readonly string[] }, gaps: readonly string[]): void {
+    const { id } = this.#stream.told[0] as Told;
+    if (id !== 'gone' || this.carried.size > 0 || gaps.length === 0)
+      this.fail('is told wrongly that all is gone');
+    this.#case.refusal(this.#stream);
+    for (const name of gaps)
+      if (cursor.fresh.includes(name)) this.fail(`was told of a gap of ${name}, which is new`);
+    this.excuses.push('gone');
   }
 
-  #fail(what: string, stream: Stream, due: readonly Item[]): never {
-    const { wish, opening, start, heard, gap, left } = stream;
-    const { resets, lost } = this.#case.troubles[wish.hub] as Trouble;
+  #seqOf({ position }: Cursor, head: number): number | undefined {
+    return position?.epoch === this.#case.epoch && position.seq <= head ? position.seq : undefined;
+  }
+
+  #excuse(cursor: Cursor, seq: number | undefined, name: string): string | undefined {
+    if (seq === undefined) return 'unreadable';
+    if (cursor.restarts === name) return 'restarted';
+    return this.#case.excuse(this.#stream, name, seq);
+  }
+
+  /** It reads a name from `seq` on. */
+  #read(name: string, seq: number): void {
+    const items = this.#judge.of(name).filter((item) => item.seq > seq);
+    this.#readings.set(name, { items, next: 0, optional: 0, isJoining: false });
+  }
+
+  #hear(told: Told): void {
+    const { id, event, data } = told;
+    if (event === 'comet:ready') this.#ready(id ?? '');
+    else if (event === 'comet:gap') this.#lose(JSON.parse(data).channels, told);
+    else if (event === 'comet:channels') this.#change(JSON.parse(data));
+    else if (event === 'comet:end' && id === undefined) this.#drop(JSON.parse(data).channel);
+    else if (event === undefined || event === 'comet:end') this.#take(told);
+    else this.fail(`heard ${event}`);
+  }
+
+  #ready(id: string): void {
+    const at = seqOf(id);
+    if (this.#start === undefined) this.fail('is ready, and had no start');
+    if (at < (this.#start?.last ?? 0)) this.fail(`is ready at ${at}, behind which its start has come`);
+    this.#start = undefined;
+    if (at < this.#at) this.fail(`is ready at ${at} after ${this.#at}`);
+    this.#stand(at);
+  }
+
+  #take({ id = '', event, data }: Told): void {
+    const [before = '', label = ''] = id.split('@');
+    const isStart = before.endsWith('!');
+    const name = event === undefined ? label : JSON.parse(data).channel;
+    if (name !== label) this.fail(`heard of ${name} by the id ${id}`);
+    if (!this.carried.has(name)) this.fail(`heard ${id}, of a channel that it does not carry`);
+    const reading = this.#readings.get(name) as Reading;
+    const index = reading.items.findIndex((item, at) => {
+      if (at < reading.next) return false;
+      return event === undefined
+        ? item.data === data.split(' ')[0]
+        : item.data === undefined && (isStart || item.seq === seqOf(id));
+    });
+    const item = reading.items[index];
+    if (item === undefined) return this.fail(`heard ${id} ${data.slice(0, 20)}, which is none of its`);
+    this.#skip(reading, index, name);
+    reading.next = index + 1;
+    reading.optional = 0;
+    this.heard.add(item);
+    if (isStart) {
+      if (before !== this.#start?.prefix) this.fail(`heard ${id} in the start ${this.#start?.prefix}`);
+      if (item.seq <= (this.#start?.last ?? 0)) this.fail(`heard ${show(item)} after ${this.#start?.last}`);
+      if (this.#start !== undefined) this.#start.last = item.seq;
+    } else {
+      if (this.#start !== undefined) this.fail(`heard ${id} before it was ready`);
+      if (before !== `${this.#case.epoch}-${item.seq}`) this.fail(`heard ${show(item)} by the id ${id}`);
+      if (item.seq <= this.#at) this.fail(`heard ${show(item)} after ${this.#at}`);
+      this.#stand(item.seq);
+      if (!this.#next.has(name)) this.live.add(item);
+    }
+    if (item.data !== undefined) return;
+    this.carried.delete(name);
+    this.#next.add(name);
+    this.#waiting.add(name);
+    if (!this.#case.isWhole) this.#readings.delete(name);
+  }
+
+  /** The next that it must hear. */
+  #due(name: string, { items, next, optional }: Reading): Item | undefined {
+    return items.find((item, at) => at >= Math.max(next, optional) && !this.#isNothing(item, name, at));
+  }
+
+  /** The end of a channel on which nothing was written: only who carried it from the first has to hear of that. */
+  #isNothing(item: Item | undefined, name: string, at: number): boolean {
+    const isCarried = at === 0 && this.carried.has(name) && this.#stream.opening?.channels.includes(name);
+    return this.#judge.isEmpty(item) && !isCarried;
+  }
+
+  /** What stands before the one that was heard is left out. */
+  #skip({ items, next, optional, isJoining }: Reading, index: number, name: string): void {
+    if (this.#mayOmit(name)) return;
+    for (let at = Math.max(next, optional); at < index; at += 1) {
+      const isOfBefore = isJoining && items.slice(at, index).some(({ data }) => data === undefined);
+      if (!isOfBefore && !this.#isNothing(items[at], name, at))
+        this.fail(`heard ${show(items[index])} for ${show(items[at])}`);
+    }
+  }
+
+  #mayOmit(name: string): boolean {
+    return this.#case.channels.get(name)?.lag === 'latest' || this.#case.isLoose(this.#stream, name);
+  }
+
+  /** Its cursor says that it has heard everything up to here. */
+  #stand(at: number, but: readonly string[] = []): void {
+    this.#at = at;
+    for (const [name, reading] of this.#readings) {
+      const { items, isJoining } = reading;
+      const item = this.#due(name, reading);
+      if (item === undefined || item.seq > at || but.includes(name) || isJoining) continue;
+      const isFollowed = items.some(({ seq, data }) => seq > at && data !== undefined);
+      if (!(this.#mayOmit(name) && (isFollowed || this.#case.isLoose(this.#stream, name)))) {
+        this.fail(`stands at ${at}, and was not given ${show(item)}`);
+      }
+    }
+  }
+
+  /** Something of these channels is lost to it: they start anew. */
+  #lose(names: readonly string[], { id = '', head }: Told): void {
+    for (const name of names) {
+      const excuse = this.#case.excuseLoss(this.#stream, name, this.#next.has(name));
+      if (excuse === undefined) this.fail(`was told that something of ${name} is lost`);
+      this.excuses.push(excuse as string);
+      const items = this.#judge.of(name);
+      const later = items.findIndex((item) => item.seq > head);
+      // Where its hub stood then is not known where there are several. Only the last write came when all was well again.
+      const isLastDue = !this.#case.isWhole && this.#case.channels.get(name)?.age === null;
+      const optional = later === -1 ? Math.max(items.length - (isLastDue ? 1 : 0), 0) : later;
+      if (this.#readings.has(name)) this.#readings.set(name, { items, next: 0, optional, isJoining: false });
+    }
+    const [before = '', label] = id.split('@');
+    if (!before.endsWith('!')) {
+      if (this.#start !== undefined) this.fail('was told of a gap in the midst of a start');
+      this.#stand(seqOf(id), names);
+      return;
+    }
+    if (label !== undefined && (names.length > 1 || names[0] !== label))
+      this.fail(`was told ${id} of ${names}`);
+    if (before !== 'gap-0!') {
+      if (label === undefined) this.fail(`was told ${id} of a gap`);
+      this.#stand(seqOf(before), names);
+    }
+    this.#start = { prefix: before, last: 0 };
+  }
+
+  #change({ channels, waiting }: { channels: readonly string[]; waiting: readonly string[] }): void {
+    for (const name of this.carried) if (!channels.includes(name)) this.fail(`lost ${name} without a word`);
+    for (const name of channels) {
+      if (this.carried.has(name)) continue;
+      if (!this.#waiting.delete(name)) this.fail(`was given ${name}, for which it did not wait`);
+      this.carried.add(name);
+      if (this.#case.isWhole) continue;
+      this.#next.add(name);
+      const items = this.#judge.of(name).filter(({ seq }) => seq > this.#at);
+      this.#readings.set(name, { items, next: 0, optional: 0, isJoining: true });
+    }
+    const told = [...waiting].sort().join();
+    if (told !== [...this.#waiting].sort().join())
+      this.fail(`waits for ${told}, and for ${[...this.#waiting]}`);
+  }
+
+  /** It is told that it does not get this. */
+  #drop(name: string): void {
+    this.carried.delete(name);
+    this.#waiting.delete(name);
+    if (!this.#case.isWhole) this.#waiting.add(name);
+    this.#readings.delete(name);
+  }
+
+  fail(what: string): never {
+    const { wish, opening, told, left, over, number } = this.#stream;
     const config = Array.from(this.#case.channels, ([name, of]) => `${name} ${JSON.stringify(of)}`);
     throw new Anomaly(
       [
-        `A stream ${what}.`,
-        `  on hub ${wish.hub} (${resets} resets, lost of ${[...lost]}), asked for ${wish.names} from ${wish.cursor ?? 'now'}`,
-        `  starts at ${start}, its hub at ${this.#joinedOf(stream)?.head}, ${JSON.stringify(opening)}`,
-        `  gap ${gap ?? 'none'}, left ${left}`,
-        `  heard ${heard.map(show).join(' ')}`,
-        `  due   ${due.map(show).join(' ')}`,
-        `  all   ${this.#case.items.map((item) => `${show(item)}(${item.seq} after ${item.previous})`).join(' ')}`,
-        `  of    ${config.join(', ')}`,
+        `Stream ${number} ${what}.`,
+        `  asked for ${JSON.stringify({ ...wish, server: undefined, path: undefined })}`,
+        `  joined ${JSON.stringify(this.#case.joined(this.#stream))}, ${JSON.stringify(opening)}`,
+        `  left ${left}, over ${over}`,
+        `  told ${told.map(({ id = '', event = '', data }) => `${id} ${event.slice(6)} ${data.slice(0, 60)}`.trim()).join(' | ')}`,
+        `  all  ${this.#case.items.map((item) => `${show(item)} ${item.data ?? ''}`).join(' | ')}`,
+        `  of   ${config.join(', ')}`,
       ].join('\n'),
     );
   }
 }
 
-function isSame(one: Heard, item: Item | undefined): boolean {
-  if (item === undefined || one.name !== item.name) return false;
-  return one.seq === undefined ? item.data === undefined : one.seq === item.seq && one.data === item.data;
-}
-
-function show(one: Heard | Item | undefined): string {
-  if (one === undefined) return 'nothing';
-  const isEnd = one.data === undefined || one.seq === undefined;
-  return isEnd ? `the end of ${one.name}` : `${one.seq}@${one.name}`;
+export function show(item: Item | undefined): string {
+  if (item === undefined) return 'nothing';
+  return item.data === undefined ? `the end of ${item.name} at ${item.seq}` : `${item.seq}@${item.name}`;
 }

@@ -1,32 +1,30 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RedisClient } from '../../lib/engines/redis/redis.js';
 import { redis } from '../../lib/engines/redis/redis.js';
 import { type Comet, comet } from '../../lib/index.js';
 import { type Delayed, delayed, turns } from '../support/delayed.js';
 import { Random } from '../support/random.js';
-import { Anomaly, type Asked, type Case, type Excuses, type Joined, Judge, type Retention } from './judge.js';
-import { Stream, seqOf } from './stream.js';
-import { Witness } from './witness.js';
+import type { Place } from './alone.js';
+import {
+  Anomaly,
+  type Asked,
+  type Beginning,
+  type Case,
+  type Joined,
+  Judge,
+  type Retention,
+} from './judge.js';
+import { Stream, seqOf, standingOf } from './stream.js';
+import { type Item, Witness } from './witness.js';
 
 /** What all interleavings share. */
-export interface Stage {
+export interface Stage extends Place {
   readonly client: RedisClient;
-  /** The path of the Unix socket on which `hubs` are served, each below its name. */
-  readonly server: string;
-  readonly hubs: Map<string, (request: IncomingMessage, response: ServerResponse) => void>;
 }
 
-/** What was seen. */
-export interface Tally {
-  readonly writes: number;
-  readonly outcomes: number;
-  readonly streams: number;
-  readonly heard: number;
-  readonly returned: number;
-  readonly recovered: number;
-  /** By a hub that was not connected. */
-  readonly turnedAway: number;
-  readonly excuses: Excuses;
+/** What is known of a hub of which the backplane was made to fail. */
+interface Trouble {
+  readonly resets: number;
+  readonly lost: ReadonlySet<string>;
 }
 
 interface Hub {
@@ -46,7 +44,7 @@ const LEASE = 3 * PATIENCE;
 const WATCHDOG_MS = 30_000;
 
 /** Plays one interleaving, and judges it. Rejects with an Anomaly. */
-export async function play(seed: number, stage: Stage): Promise<Tally> {
+export async function play(seed: number, stage: Stage): Promise<Record<string, number>> {
   const game = new Game(seed, stage);
   let bark: NodeJS.Timeout | undefined;
   const watchdog = new Promise<never>((_, reject) => {
@@ -67,16 +65,18 @@ export async function play(seed: number, stage: Stage): Promise<Tally> {
   }
 }
 
-class Game {
+class Game implements Case {
+  // A name that waits on one node does not hear of a channel that another node makes.
+  readonly isWhole = false;
   doing = '';
   readonly #seed: number;
   readonly #stage: Stage;
   readonly #random: Random;
   readonly #names: readonly string[];
-  readonly #channels: ReadonlyMap<string, Retention>;
+  readonly channels: ReadonlyMap<string, Retention>;
   readonly #loss: number;
   readonly #isResetting: boolean;
-  #isCalm: boolean;
+  isCalm: boolean;
   readonly #hubs: Hub[] = [];
   readonly #witness = new Witness();
   readonly #streams: Stream[] = [];
@@ -88,7 +88,7 @@ class Game {
   readonly #known = new Set<string>();
   readonly #ended = new Set<string>();
   #writes = 0;
-  #turnedAway = 0;
+  readonly #turnedAway = new Set<Stream>();
   #judge: Judge | undefined;
   #anomaly: Anomaly | undefined;
 
@@ -98,20 +98,21 @@ class Game {
     this.#random = new Random(seed);
     const random = this.#random;
     this.#names = NAMES.slice(0, 1 + random.below(3));
-    this.#channels = new Map(
+    this.channels = new Map(
       this.#names.map((name) => {
         const frames = random.pick([1000, 1000, 2 + random.below(4)]);
         const lag = random.below(12) === 0 ? 'latest' : 'close';
-        return [name, { frames, lag, rewind: random.pick([0, 0, 1, 3]) }];
+        const age = random.pick([null, null, null, 20]);
+        return [name, { frames, age, lag, rewind: random.pick([0, 0, 1, 3]) }];
       }),
     );
     const fault = random.pick(['none', 'none', 'none', 'loss', 'resets', 'both'] as const);
     this.#loss = fault === 'loss' || fault === 'both' ? random.pick([0.03, 0.15]) : 0;
     this.#isResetting = fault === 'resets' || fault === 'both';
-    this.#isCalm = fault === 'none';
+    this.isCalm = fault === 'none';
   }
 
-  async play(): Promise<Tally> {
+  async play(): Promise<Record<string, number>> {
     const random = this.#random;
     this.doing = 'the witness comes';
     const prefix = `i${this.#seed}-${Math.random()}`;
@@ -163,12 +164,19 @@ class Game {
       if (event === 'message') hub.refused += 1;
       if (happened === 'unknown') this.#fail('A write was given up.');
     });
-    push.on('join', ({ listener, channels }) => {
-      this.#joins.set(listener, { hub: number, channels, head: push.inspect().seq, leftAt: Infinity });
+    push.on('join', ({ listener, position }) => {
+      const joined = {
+        names: this.#names,
+        head: push.inspect({ channels: false }).seq,
+        position: seqOf(position),
+      };
+      this.#joins.set(listener, { ...joined, leftAt: Infinity, reason: undefined });
     });
-    push.on('leave', ({ listener }) => {
+    push.on('leave', ({ listener, reason }) => {
       const joined = this.#joins.get(listener);
-      if (joined !== undefined) joined.leftAt = this.#writes;
+      if (joined === undefined) return;
+      joined.leftAt = this.#writes;
+      joined.reason = reason;
     });
     push.on('error', (error) => {
       this.#fail('A hub told of an error.', error);
@@ -180,7 +188,7 @@ class Game {
     const draw = random.below(100);
     const name = random.pick(this.#names);
     if (draw < 40) this.#write(name);
-    else if (draw < 58) this.#join(this.#someNames(), random.below(3) === 0 ? undefined : this.#someCursor());
+    else if (draw < 58) this.#request();
     else if (draw < 74) this.#leave();
     else if (draw < 78) this.#end(name);
     else if (draw < 84) this.#channel(random.pick(this.#hubs), name);
@@ -188,9 +196,8 @@ class Game {
     else if (this.#isResetting) random.pick(this.#hubs).line.reset();
   }
 
-  #write(name: string): void {
+  #write(name: string, hub = this.#random.pick(this.#hubs)): void {
     const random = this.#random;
-    const hub = random.pick(this.#hubs);
     for (let count = random.pick([1, 1, 1, 2, 5]); count > 0; count -= 1) {
       const channel = this.#channel(hub, name);
       hub.written += 1;
@@ -209,22 +216,22 @@ class Game {
   }
 
   #channel({ push }: Hub, name: string) {
-    const { frames, rewind, lag } = this.#channels.get(name) as Retention;
-    return push.channels.open(name, { log: { frames }, rewind, lag });
+    const { frames, age, rewind, lag } = this.#of(name);
+    return push.channels.open(name, { log: { frames, age }, rewind, lag });
   }
 
   #end(name: string): void {
     const random = this.#random;
     const hub = random.pick(this.#hubs);
     this.#ended.add(name);
-    hub.push.channels.find(name)?.end();
+    hub.push.channels.find(name)?.end({ linger: random.pick([0, 8, 60_000, 60_000]) });
     if (random.below(2) === 0) this.#channel(hub, name);
   }
 
   /** Time passes on one hub: who was left is let go, and what arrived is compared. */
   #pass(): void {
     const random = this.#random;
-    this.#isCalm = false;
+    this.isCalm = false;
     random.pick(this.#hubs).line.pass(random.pick([6000, 6000, LEASE / 3]));
   }
 
@@ -233,22 +240,30 @@ class Game {
     const stream = random.pick(this.#streams.filter(({ left, over }) => !left || over));
     if (stream === undefined) return;
     stream.leave();
-    const cursor = stream.ids.at(-1);
-    if (cursor !== undefined && random.below(3) > 0) this.#join(stream.wish.names, cursor);
+    const ids = idsOf(stream);
+    // It may not have got all that was read here.
+    const id = random.below(2) === 0 ? ids.at(-1) : random.pick(ids);
+    if (id === undefined || random.below(4) === 0) return;
+    const { names, added } = stream.wish;
+    if (random.below(4) > 0) {
+      const by = random.pick(['header', 'query'] as const);
+      this.#join({ ...stream.wish, returned: { id, by } });
+    } else {
+      const own = [...names, ...added];
+      const more = this.#names.filter((name) => !own.includes(name) && random.below(2) === 0);
+      this.#join({ names: own, added: more, own: id });
+    }
   }
 
-  #join(names: readonly string[], cursor: string | undefined): void {
+  #join({ names, added, returned, own }: Pick<Stream['wish'], 'names' | 'added' | 'returned' | 'own'>): void {
     const hub = this.#random.below(this.#hubs.length);
     const { server } = this.#stage;
     const path = `/${(this.#hubs[hub] as Hub).name}`;
-    const stream = new Stream({ server, path, hub, names, cursor });
+    const wish = { server, path, hub, names, added, returned, own };
+    const stream = new Stream(wish, this.#streams.length, () => Infinity);
     this.#streams.push(stream);
-    this.#opening.push(
-      this.#open(
-        stream,
-        names.filter((name) => this.#known.has(name)),
-      ),
-    );
+    const known = [...names, ...added].filter((name) => this.#known.has(name));
+    this.#opening.push(this.#open(stream, known));
   }
 
   async #open(stream: Stream, known: readonly string[]): Promise<void> {
@@ -257,11 +272,13 @@ class Game {
     await stream.open();
     const { left, status, opening } = stream;
     if (left) return;
-    if (status === 503 && !(isUp && line.isUp && line.resets === resets)) {
-      this.#turnedAway += 1;
+    // A client that returns is told to come back by a stream that ends.
+    const isReturn = stream.wish.returned !== undefined;
+    const isRefused = isReturn ? status === 200 && opening === undefined : status === 503;
+    if (isRefused && !(isUp && line.isUp && line.resets === resets)) {
+      this.#turnedAway.add(stream);
       return;
     }
-    if (status !== 200 && status !== 404) this.#fail(`A stream was answered by ${status}.`);
     for (const name of known) {
       if (this.#ended.has(name) || opening?.channels.includes(name)) continue;
       this.#fail(`A stream did not find ${name} on hub ${stream.wish.hub}, which is known to all.`);
@@ -272,14 +289,19 @@ class Game {
     this.#anomaly ??= new Anomaly(what, { cause });
   }
 
-  #someNames(): readonly string[] {
-    const some = this.#names.filter(() => this.#random.below(2) === 0);
-    return some.length > 0 ? some : this.#names;
-  }
-
-  #someCursor(): string | undefined {
+  #request(): void {
     const random = this.#random;
-    return random.pick(random.pick(this.#streams)?.ids ?? []);
+    const some = this.#names.filter(() => random.below(2) === 0);
+    const names = some.length > 0 ? some : this.#names;
+    const stream = random.pick(this.#streams);
+    const id = random.pick([...(stream === undefined ? [] : idsOf(stream)), 'x']);
+    const draw = random.below(9);
+    if (draw < 3) this.#join({ names, added: [] });
+    else if (draw < 7) this.#join({ names, added: [], returned: { id, by: 'header' } });
+    else {
+      const fresh = random.pick(names);
+      this.#join({ names: names.filter((name) => name !== fresh), added: [fresh], own: id });
+    }
   }
 
   /** Everything that was begun comes to its end. */
@@ -291,6 +313,7 @@ class Game {
       this.doing = `what ${hub.name} wrote is accepted`;
       while (await this.#isBusy(hub)) await turns(1);
     }
+    await this.#last();
     this.doing = 'the witness hears the last';
     await this.#witness.finish(this.#names);
     for (const { name, push, line } of this.#hubs) {
@@ -301,6 +324,18 @@ class Game {
       if (!healthy) throw new Anomaly(`A hub is not healthy: ${reason}`);
       this.#judgeChannels(push, line);
     }
+  }
+
+  /** A last write on each channel, which every stream that carries it hears. */
+  async #last(): Promise<void> {
+    for (const hub of this.#hubs) {
+      this.doing = `${hub.name} knows all channels`;
+      while (!(await hub.push.health()).healthy) await turns(1);
+    }
+    const [hub] = this.#hubs as [Hub];
+    for (const name of this.#names) this.#write(name, hub);
+    this.doing = 'the last is accepted';
+    while (await this.#isBusy(hub)) await turns(1);
   }
 
   /** What has ended is there no more, also where nobody has listened. */
@@ -316,8 +351,8 @@ class Game {
     return queued > 0 || accepted.size + refused < written;
   }
 
-  async #verdict(): Promise<Tally> {
-    const judge = new Judge(this.#case());
+  async #verdict(): Promise<Record<string, number>> {
+    const judge = new Judge(this);
     this.#judge = judge;
     this.#judgeOrder();
     this.doing = 'streams hear the last';
@@ -325,31 +360,39 @@ class Game {
     await Promise.all(staying.map((stream) => stream.until(() => judge.isComplete(stream))));
     this.doing = 'outcomes are told';
     // What was asked of a node that could not hear it is not answered: that is known when patience ends.
-    if (!this.#isCalm) for (const { line } of this.#hubs) line.pass(0, 2 * PATIENCE);
+    if (!this.isCalm) for (const { line } of this.#hubs) line.pass(0, 2 * PATIENCE);
     while (this.#asked.some(({ outcome }) => outcome === undefined)) await turns(1);
     // What would come twice has come by now.
     await turns(3);
 
     this.explain();
     for (const asked of this.#asked) judge.outcome(asked, this.#streams, this.#refused.has(asked.data));
-    const open = this.#streams.filter(({ opening }) => opening !== undefined);
-    const returned = open.filter(({ wish }) => wish.cursor !== undefined);
+    const open = this.#streams.filter((stream) => this.joined(stream) !== undefined);
+    const returned = open.filter(({ wish }) => standingOf(wish).position !== undefined);
+    const events = open.flatMap(({ told }) => told);
+    const count = (name: string) => events.filter(({ event = '' }) => event === name).length;
     return {
       writes: this.#writes,
       outcomes: this.#asked.length,
       streams: open.length,
-      heard: open.reduce((sum, { heard }) => sum + heard.length, 0),
+      heard: count(''),
       returned: returned.length,
       recovered: returned.filter(({ opening }) => opening?.recovered).length,
-      turnedAway: this.#turnedAway,
-      excuses: judge.excuses,
+      starts: count('comet:ready'),
+      ends: count('comet:end'),
+      'names that waited and came': count('comet:channels'),
+      'gaps of open streams': count('comet:gap'),
+      'turned away': this.#turnedAway.size,
+      ...judge.excuses,
     };
   }
 
   /** Who waits for what. */
   get pending(): string {
     const opening = this.#streams.filter(({ opening, over }) => opening === undefined && !over);
-    const streams = opening.map(({ wish }) => `${wish.names} on ${wish.hub} from ${wish.cursor ?? 'now'}`);
+    const streams = opening.map(
+      ({ wish }) => `${wish.names} on ${wish.hub} from ${standingOf(wish).position?.seq}`,
+    );
     const asked = this.#asked.filter(({ outcome }) => outcome === undefined);
     const hubs = this.#hubs.map(({ line, written, accepted, refused }) => {
       const writes = `${accepted.size} accepted and ${refused} refused of ${written}`;
@@ -364,18 +407,120 @@ class Game {
     for (const stream of this.#streams) this.#judge?.stream(stream);
   }
 
-  #case(): Case {
-    const { items, floors } = this.#witness;
-    return {
-      channels: this.#channels,
-      items,
-      floors,
-      joins: this.#joins,
-      troubles: this.#hubs.map(({ line }) => {
-        return { resets: line.resets, lost: new Set(line.lost.map(({ chanId }) => chanId)) };
-      }),
-      isCalm: this.#isCalm,
+  get epoch(): string {
+    return (this.#hubs[0] as Hub).push.inspect({ channels: false }).epoch;
+  }
+
+  get items(): readonly Item[] {
+    return this.#witness.items;
+  }
+
+  joined({ opening }: Stream): Joined | undefined {
+    return this.#joins.get(opening?.listener ?? '');
+  }
+
+  get joins(): Iterable<Joined> {
+    return this.#joins.values();
+  }
+
+  /** What was retained of it there. How much of it had been let go, and whether an ended channel lingers, is not known. */
+  startOf(stream: Stream, name: string): Beginning {
+    const { head } = this.joined(stream) as Joined;
+    const { rewind, frames, age } = this.#of(name);
+    const count = Math.min(rewind, frames);
+    const isTroubled = this.#isTroubled(stream);
+    const before = this.items.filter((item) => item.name === name && item.seq <= head);
+    const newest = (items: readonly Item[]) => {
+      const own = items.slice(items.findLastIndex(({ data }) => data === undefined) + 1);
+      // Where something was lost, what the hub takes for the newest may be older.
+      return count === 0 ? [] : isTroubled ? own : own.slice(-count);
     };
+    // The channel may linger there, or its end may not have come, while another of its name is alive elsewhere.
+    const own = stream.told.filter(
+      ({ id = '' }) => id.endsWith(`@${name}`) && (id.includes('!') || seqOf(id) <= head),
+    );
+    const first = before.findIndex(({ data }) =>
+      own.some((told) => data !== undefined && told.data === data),
+    );
+    const isEnded = own.some(({ event }) => event === 'comet:end');
+    const events = newest(before);
+    const end = before.findIndex(({ data }, index) => data === undefined && index > first);
+    if (end !== -1 && (isEnded || first !== -1)) {
+      const last = first === -1 ? before.findLastIndex(({ data }) => data === undefined) : end;
+      const tail = newest(before.slice(0, last));
+      return { items: isEnded ? [...tail, before[last] as Item] : tail, optional: tail.length };
+    }
+    return { items: events, optional: age !== null || isTroubled ? events.length : 0 };
+  }
+
+  excuse(stream: Stream, name: string, seq: number): string | undefined {
+    const { head } = this.joined(stream) as Joined;
+    const { frames, age } = this.#of(name);
+    if (!stream.opening?.channels.includes(name)) return 'unknown';
+    const own = this.items.filter((item) => item.name === name);
+    const before = own.filter((item) => item.seq <= head);
+    const instance = before.slice(before.findLastIndex(({ data }) => data === undefined) + 1);
+    const [first = own.find((item) => item.seq > head)] = instance;
+    const begun = first?.previous ?? this.#witness.floors.get(name) ?? 0;
+    if ((instance.at(-frames - 1)?.seq ?? 0) > seq) return 'trimmed';
+    if (begun > seq) return 'young';
+    if (age !== null) return 'aged';
+    // It lingers there, and is not all that was.
+    if (before.at(-1)?.data === undefined && before.length > 0) return 'ended';
+    return this.#isLost(stream, name) ? 'lost' : undefined;
+  }
+
+  excuseLoss(stream: Stream, name: string, isNext: boolean): string | undefined {
+    if (isNext) return 'lost between two channels';
+    if (this.#of(name).age !== null) return 'aged while open';
+    return this.#isLost(stream, name) ? 'lost while open' : undefined;
+  }
+
+  isLoose(stream: Stream, name: string): boolean {
+    const isLost = this.#troubleOf(stream).lost.has(name);
+    // What follows a loss may be heard before that is told; who leaves before that is never told.
+    const isTold = stream.told.some(({ event, data }) => {
+      return event === 'comet:gap' && JSON.parse(data).channels.includes(name);
+    });
+    const isCut = this.joined(stream)?.reason === 'overrun';
+    return isTold || (isLost && (stream.left || isCut));
+  }
+
+  mayBeCut(): boolean {
+    return true;
+  }
+
+  refusal(stream: Stream): void {
+    if (this.#turnedAway.has(stream)) return;
+    const { status, opening, number } = stream;
+    const isGone = status === 200 && opening?.listener === null;
+    if (!isGone && status !== 404 && status !== 204) {
+      throw new Anomaly(`Stream ${number} was answered by ${status}.`);
+    }
+  }
+
+  #troubleOf({ wish }: Stream): Trouble {
+    const { line } = this.#hubs[wish.hub] as Hub;
+    return { resets: line.resets, lost: new Set(line.lost.map(({ chanId }) => chanId)) };
+  }
+
+  /** Whether something of a channel may have been lost to the hub of a stream. */
+  #isLost(stream: Stream, name: string): boolean {
+    const { resets, lost } = this.#troubleOf(stream);
+    if (lost.has(name)) return true;
+    // While its hub knows that it knows not all, it takes nothing: what is retained has to last, and ends with the channel.
+    const own = this.items.filter((item) => item.name === name);
+    const isKept = own.length <= this.#of(name).frames && own.every(({ data }) => data !== undefined);
+    return (resets > 0 || lost.size > 0) && !isKept;
+  }
+
+  #isTroubled(stream: Stream): boolean {
+    const { resets, lost } = this.#troubleOf(stream);
+    return resets > 0 || lost.size > 0;
+  }
+
+  #of(name: string): Retention {
+    return this.channels.get(name) as Retention;
   }
 
   /** What writers were told is what the witness saw, and no hub's writes have overtaken each other. */
@@ -393,4 +538,8 @@ class Game {
       last[hub] = number;
     }
   }
+}
+
+function idsOf({ told }: Stream): string[] {
+  return told.map(({ id }) => id).filter((id) => id !== undefined);
 }

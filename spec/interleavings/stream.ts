@@ -8,42 +8,73 @@ export interface Wish {
   readonly server: string;
   readonly path: string;
   readonly hub: number;
+  /** In `chan_id`. */
   readonly names: readonly string[];
-  readonly cursor: string | undefined;
+  /** In `new_chan_id`. */
+  readonly added: readonly string[];
+  /** In the header `Last-Event-ID`, or in the query as `lastEventId`: the client came back by itself. */
+  readonly returned?: { readonly id: string; readonly by: 'header' | 'query' } | undefined;
+  /** In the query as `last_event_id`: the page has put it there. */
+  readonly own?: string | undefined;
 }
 
-/** An event of a channel, or (without `seq`) the end of one. */
-export interface Heard {
-  readonly name: string;
-  readonly seq: number | undefined;
+export interface Opening {
+  readonly listener: string | null;
+  readonly channels: readonly string[];
+  readonly waiting: readonly string[];
+  readonly recovered: boolean;
+  readonly gaps: readonly string[];
+}
+
+/** One event of a stream, in the order in which they came. */
+export interface Told {
+  readonly id: string | undefined;
+  readonly event: string | undefined;
   readonly data: string;
+  /** Where the order stood when it was read, where that is known. */
+  readonly head: number;
 }
 
-/** A client that reads all that it is given, and keeps it. */
+/** A client that keeps all that it reads. */
 export class Stream {
   status: number | undefined;
-  opening: { listener: string; channels: string[]; recovered: boolean } | undefined;
-  /** Where it said that it starts. */
-  start = 0;
-  readonly heard: Heard[] = [];
-  /** The channels of which it was told that something is lost. */
-  gap: string[] | undefined;
-  readonly ids: string[] = [];
+  opening: Opening | undefined;
+  readonly told: Told[] = [];
   /** It closed the stream itself. */
   left = false;
   /** Its connection is gone. */
   over = false;
-  readonly #told = new EventEmitter().setMaxListeners(0);
+  /** It has let bytes wait. */
+  hasPaused = false;
+  readonly #news = new EventEmitter().setMaxListeners(0);
+  readonly #head: () => number;
   #request: ClientRequest | undefined;
+  #response: IncomingMessage | undefined;
+  #isPaused = false;
 
-  constructor(readonly wish: Wish) {}
+  /** @param head where the order stands now, where that is known */
+  constructor(
+    readonly wish: Wish,
+    readonly number: number,
+    head: () => number,
+  ) {
+    this.#head = head;
+  }
 
   /** Resolves when it is open, refused or over. */
   async open(): Promise<void> {
-    const { server, path, names, cursor } = this.wish;
-    const query = names.map((name) => `chan_id=${name}`).join('&');
-    const headers = cursor === undefined ? {} : { 'Last-Event-ID': cursor };
-    this.#request = get({ socketPath: server, path: `${path}?${query}`, headers, agent: false });
+    const { server, path, names, added, returned, own } = this.wish;
+    const query = [
+      ...names.map((name) => `chan_id=${name}`),
+      ...added.map((name) => `new_chan_id=${name}`),
+      ...(own === undefined ? [] : [`last_event_id=${encodeURIComponent(own)}`]),
+      ...(returned?.by === 'query' ? [`lastEventId=${encodeURIComponent(returned.id)}`] : []),
+    ];
+    const headers = {
+      'X-Stream': String(this.number),
+      ...(returned?.by === 'header' && { 'Last-Event-ID': returned.id }),
+    };
+    this.#request = get({ socketPath: server, path: `${path}?${query.join('&')}`, headers, agent: false });
     this.#request.on('response', (response) => this.#read(response));
     this.#request.on('error', () => {});
     this.#request.on('close', () => this.#end());
@@ -52,7 +83,18 @@ export class Stream {
 
   /** Waits until that is so, or the stream is over. */
   async until(holds: () => boolean): Promise<void> {
-    while (!holds() && !this.over) await once(this.#told, 'change');
+    while (!holds() && !this.over) await once(this.#news, 'change');
+  }
+
+  /** Reads nothing until `resume()`. */
+  pause(): void {
+    this.#isPaused = this.hasPaused = true;
+    this.#response?.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#response?.resume();
   }
 
   leave(): void {
@@ -62,6 +104,7 @@ export class Stream {
 
   #read(response: IncomingMessage): void {
     this.status = response.statusCode;
+    this.#response = response;
     response.on('error', () => {});
     response.on('close', () => this.#end());
     if (response.statusCode !== 200) {
@@ -70,31 +113,55 @@ export class Stream {
     }
     const parser = createParser({
       onEvent: ({ id, event, data }) => {
-        if (id !== undefined) this.ids.push(id);
-        if (event === 'comet:open') {
-          this.opening = JSON.parse(data);
-          this.start = seqOf(id);
-        } else if (event === 'comet:gap') this.gap = JSON.parse(data).channels;
-        else if (event === 'comet:end') this.#hearEnd(JSON.parse(data).channel);
-        else this.heard.push({ name: id?.split('@')[1] ?? '', seq: seqOf(id), data });
+        this.told.push({ id, event, data, head: this.#head() });
+        if (event === 'comet:open') this.opening = JSON.parse(data);
       },
     });
     response.setEncoding('utf8');
     response.on('data', (piece: string) => {
+      if (this.left) return;
       parser.feed(piece);
-      this.#told.emit('change');
+      this.#news.emit('change');
     });
-  }
-
-  /** That of a channel which it was never on says nothing of what it should hear. */
-  #hearEnd(name: string): void {
-    if (this.opening?.channels.includes(name)) this.heard.push({ name, seq: undefined, data: '' });
+    if (this.#isPaused) response.pause();
   }
 
   #end(): void {
     this.over = true;
-    this.#told.emit('change');
+    this.#news.emit('change');
   }
+}
+
+/** The cursor of a client, as the protocol has it. */
+export interface Cursor {
+  /** `undefined` for none, `null` for one that says nothing. */
+  readonly position: { readonly epoch: string; readonly seq: number } | null | undefined;
+  /** The channel that starts anew. */
+  readonly restarts: string | undefined;
+  /** What is in `new_chan_id` is new again. */
+  readonly isFirst: boolean;
+  readonly isGone: boolean;
+}
+
+export function cursorOf(id: string | undefined): Cursor {
+  const none = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
+  if (id === undefined || id === '' || id.startsWith('new!')) return none;
+  const [, epoch = '', seq, plus, bang, label] = /^([0-9a-z]+)-(\d+)(?:(\+?)(!))?(?:@(.*))?$/.exec(id) ?? [];
+  if (seq === undefined) return { ...none, position: null, isGone: id === 'gone' };
+  const restarts = bang === undefined ? undefined : label;
+  return { position: { epoch, seq: Number(seq) }, restarts, isFirst: plus === '+', isGone: false };
+}
+
+/** What a request says: where it stands, and which of its names are new. */
+export function standingOf({ names, added, returned, own }: Wish): Cursor & { fresh: readonly string[] } {
+  const cursor = cursorOf(returned?.id);
+  const fresh = added.filter((name) => !names.includes(name));
+  if (cursor.position === undefined) {
+    const first = cursorOf(own);
+    // Of a start with new channels it does not say which of them were complete.
+    return first.isFirst ? { ...first, position: null, restarts: undefined, fresh } : { ...first, fresh };
+  }
+  return { ...cursor, fresh: cursor.isFirst ? fresh : [] };
 }
 
 export function seqOf(id: string | undefined): number {
