@@ -75,10 +75,9 @@ interface OngoingStart {
   readonly id: string;
 }
 
-/** The stream ends once everything up to `at` was written. */
+/** The stream ends once everything was written. */
 interface Ending {
   readonly reason: LeaveReason;
-  readonly at: number;
   readonly farewell: Payload | undefined;
 }
 
@@ -324,8 +323,15 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Ends the stream in order: after all that was written, and with a new time to reconnect after, if given. */
   end(reason: LeaveReason, retry?: number): void {
     if (this.#left) return;
-    this.#ending ??= { reason, at: this.#hall.sequence.head, farewell: farewellOf(retry) };
-    this.#advance();
+    this.#ending ??= { reason, farewell: farewellOf(retry) };
+    if (this.#blocked) return;
+    if (this.#isLevel) {
+      this.#goLive();
+      return;
+    }
+    // At once, though others catch up as well: if it can be, an event that is written after this call is not for it.
+    this.#becomeBehind();
+    if (!this.readOn(performance.now() + HOLD_MS)) this.#hall.catchUp.startLater(this);
   }
 
   /** Closes the stream at once: what is not delivered has failed. */
@@ -403,11 +409,6 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     return frames;
   }
 
-  /** Up to where it reads: to the head, or to where its stream ends. */
-  get #goal(): number {
-    return this.#ending?.at ?? this.#hall.sequence.head;
-  }
-
   /** Where the first of its channels ends. Not past that: the next channel of the same name may have to be joined there. */
   get #nextEnd(): number {
     if (!this.#group.ending) return Infinity;
@@ -416,12 +417,16 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     );
   }
 
+  /** Whether there is nothing that it has yet to write: no history need be looked into. */
+  get #isLevel(): boolean {
+    const isReading = this.#start !== undefined || this.#notice !== undefined;
+    return !isReading && this.#position === this.#hall.sequence.head;
+  }
+
   /** Reads on: now, if it may, or as soon as it may. */
   #advance(): void {
     if (this.#blocked || this.#left) return;
-    // Nothing was written since: there is no history to look into.
-    const isQuiet = this.#start === undefined && this.#notice === undefined;
-    if (isQuiet && this.#position >= this.#goal) this.#goLive();
+    if (this.#isLevel) this.#goLive();
     else {
       this.#becomeBehind();
       this.#hall.catchUp.start(this);
@@ -462,14 +467,14 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     if (this.#notice !== undefined || this.#writeEvents()) return;
     const end = this.#nextEnd;
     // An end that stands in no history: what comes behind it is yet to be read.
-    if (end > this.#position && end < this.#goal) this.#position = end;
+    if (end > this.#position && end < this.#hall.sequence.head) this.#position = end;
     else this.#goLive();
   }
 
   /** Writes the next events behind its position. Returns whether there were any. */
   #writeEvents(): boolean {
     const unread = this.#group.feeds.map((feed) => feed.log.after(this.standing(feed)));
-    const frames = merge(unread, PIECE, Math.min(this.#nextEnd, this.#goal));
+    const frames = merge(unread, PIECE, this.#nextEnd);
     if (frames.length === 0) return false;
     if (this.#write(new Batch(frames, false))) {
       this.#delivered(frames.length);
@@ -521,8 +526,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   }
 
   #goLive(): void {
-    this.#position = Math.max(this.#position, this.#goal);
-    this.#counted = Math.max(this.#counted, this.#position);
+    this.#position = this.#counted = this.#hall.sequence.head;
     this.#skips = undefined;
     if (this.#group.ending) this.#dropEnded();
     if (this.#notice !== undefined) {
@@ -591,7 +595,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     const untold = over.filter(({ log }) => !log.isEnded).map(({ chanId }) => chanId);
     if (untold.length > 0) this.#noticed().ends.push(...untold);
     if (isLast) {
-      this.#ending = { reason: 'ended', at: this.#position, farewell: undefined };
+      this.#ending = { reason: 'ended', farewell: undefined };
       return;
     }
     groups.leave(this, this.#group);

@@ -1,22 +1,25 @@
 import { once } from 'node:events';
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import express from 'express';
 import express4 from 'express4';
 import { type Channel, type Comet, comet } from '../../lib/index.js';
 import { Checker } from './checker.js';
-import { Connection, type Sent } from './connection.js';
-import { Peer } from './peer.js';
-import type { ChannelPlan, Join, Plan, Step, Via, Write } from './plan.js';
+import { type Connection, Http2Connection, type Sent } from './connection.js';
+import { Peer, type Request } from './peer.js';
+import {
+  type ChannelPlan,
+  isHolding,
+  type Join,
+  type Plan,
+  type Step,
+  type Via,
+  type Write,
+} from './plan.js';
 import type { Attendance, Client, Figures, Line, Written } from './record.js';
+import { connectionOf, prepare, WatchedServer } from './server.js';
 
 const MiB = 2 ** 20;
 // What does not end in this time never does: each schedule is bounded by times a hundredth of it.
@@ -51,11 +54,10 @@ class Machine {
   doing = 'nothing yet';
   readonly #plan: Plan;
   readonly #push: Comet;
-  readonly #server: Server;
+  readonly #server: WatchedServer;
   readonly #mount: string;
   #where!: { port: number } | { path: string };
 
-  readonly #connections = new Map<Socket, Connection>();
   readonly #clients: Client[] = [];
   readonly #responses = new Map<Client, ServerResponse>();
   readonly #arrivals = new Map<Client, () => void>();
@@ -70,6 +72,9 @@ class Machine {
   // The position of the last write: each write and each end takes the next.
   #seq = 0;
   #serial = 0;
+  #opens = 0;
+  // Those that have ended as well: they linger.
+  readonly #named = new Map<string, Line>();
   #isWriting = false;
   #isOver = false;
   // Who listens to what; made anew when it may have changed.
@@ -81,16 +86,23 @@ class Machine {
     this.checker = new Checker(plan);
     const { heartbeat, stall, timeout, lifetime } = plan;
     // The last that is asked for is the next that joins: nothing is awaited between the two.
-    const authorize = ({ socket }: IncomingMessage) => {
-      this.#entering = this.#connections.get(socket);
+    const authorize = (request: IncomingMessage) => {
+      this.#entering = connectionOf(request);
       return true;
     };
     this.#push = comet({ authorize, heartbeat, stall, timeout, lifetime, maxFrame: 64 * MiB });
-    this.#mount = plan.framework === 'node:http' ? '' : '/channels';
-    this.#server = createServer(this.#app());
+    this.#mount = plan.framework.startsWith('node:') ? '' : '/channels';
+    const app = this.#app();
+    const listener: RequestListener = (request, response) => {
+      this.#arrive(request, response);
+      app(request, response);
+    };
+    this.#server = new WatchedServer(plan.transport, plan.protocol, listener, (sent) => this.#opened(sent));
     for (const index of plan.channels.keys()) this.#open(index);
     this.#listenToHub();
-    this.#listenToServer();
+    this.#server.server.on('connection', (socket) => {
+      if (this.#isOver) socket.destroy();
+    });
   }
 
   async run(): Promise<void> {
@@ -109,30 +121,17 @@ class Machine {
   #app(): RequestListener {
     const { framework } = this.#plan;
     const push = this.#push;
-    const prepare = (response: ServerResponse, via: Via) => {
-      const write = (response.write as (piece: Buffer) => boolean).bind(response);
-      const end = (response.end as () => void).bind(response);
-      if (via === 'wrapped') Object.assign(response, { write: (piece: Buffer) => write(piece) });
-      if (via !== 'late') return;
-      Object.assign(response, {
-        write: (piece: Buffer, callback?: () => void) => {
-          setImmediate(() => write(piece));
-          callback?.();
-          return true;
-        },
-        end: () => setImmediate(end),
-      });
-    };
-    if (framework === 'node:http') {
+    const viaOf = ({ headers }: IncomingMessage) => headers['x-via'] as Via;
+    if (framework.startsWith('node:')) {
       return (request, response) => {
-        prepare(response, request.headers['x-via'] as Via);
+        prepare(request, response, viaOf(request));
         push(request, response);
       };
     }
     const app = framework === 'Express 5' ? express() : express4();
     return app
       .use((request, response, next) => {
-        prepare(response, request.headers['x-via'] as Via);
+        prepare(request, response, viaOf(request));
         next();
       })
       .use(this.#mount, push);
@@ -141,9 +140,7 @@ class Machine {
   #listenToHub(): void {
     this.#push.on('error', (error) => this.checker.fault(`the hub told an error: ${error}`));
     this.#push.on('join', ({ listener, channels }) => {
-      const lines = channels.map(
-        (name) => this.#lines.get(this.#push.channels.find(name) as Channel) as Line,
-      );
+      const lines = channels.map((name) => this.#named.get(name) as Line);
       const sent = this.#sent.get(listener);
       const attendance: Attendance = {
         id: listener,
@@ -171,18 +168,13 @@ class Machine {
     });
   }
 
-  #listenToServer(): void {
-    this.#server.on('connection', (socket) => {
-      const connection = new Connection(socket, (sent) => this.#opened(sent));
-      this.#connections.set(socket, connection);
-      if (this.#isOver) socket.destroy();
-    });
-    this.#server.on('request', (request, response) => {
-      const client = this.#clients[Number(request.headers['x-peer'])];
-      if (client === undefined) return;
-      client.connection = this.#connections.get(request.socket);
-      this.#responses.set(client, response);
-    });
+  #arrive(request: IncomingMessage, response: ServerResponse): void {
+    const client = this.#clients[Number(request.headers['x-peer'])];
+    if (client === undefined) return;
+    const connection = connectionOf(request);
+    client.connection = connection;
+    client.peer.onCut = (isReset) => connection?.cut(isReset);
+    this.#responses.set(client, response);
   }
 
   #opened(sent: Sent): void {
@@ -201,10 +193,11 @@ class Machine {
       process.platform === 'win32'
         ? `\\\\?\\pipe\\comet-${process.pid}-${runs}`
         : join(tmpdir(), `comet-${process.pid}-${runs}.sock`);
-    if (this.#plan.transport === 'unix') this.#server.listen(path);
-    else this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address() as AddressInfo | string;
+    const { server } = this.#server;
+    if (this.#plan.transport === 'unix') server.listen(path);
+    else server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address() as AddressInfo | string;
     this.#where = typeof address === 'string' ? { path: address } : { port: address.port };
   }
 
@@ -234,6 +227,7 @@ class Machine {
       case 'reset':
       case 'finish':
       case 'close':
+      case 'cancel':
         this.#peer(step.peer)[step.do]();
         break;
       case 'server':
@@ -262,35 +256,44 @@ class Machine {
 
   #open(index: number): void {
     const plan = this.#plan.channels[index] as ChannelPlan;
-    const name = `line ${index}/ä`;
+    this.#opens += 1;
+    // Another name each time: who joins the next channel of a name, and when, is for the interleavings to judge.
+    const name = `line ${index}/ä ${this.#opens}`;
     const channel = this.#push.channels.create({ name, ...plan });
     this.#present[index] = channel;
-    this.#lines.set(channel, { name, plan, madeAt: this.#seq, writes: [] });
+    const line = { name, plan, madeAt: this.#seq, writes: [] };
+    this.#lines.set(channel, line);
+    this.#named.set(name, line);
   }
 
   #join(step: Join): void {
-    const { peer: index, appetite, returnOf, via, partial } = step;
-    const peer = new Peer(this.#where, appetite);
+    const { peer: index, appetite, returnOf, via, partial, encoding, isWide } = step;
+    const { protocol } = this.#plan;
+    const peer = new Peer({ where: this.#where, tls: this.#server.tls, protocol }, appetite, isWide);
     const cursor = returnOf === undefined ? undefined : this.#peer(returnOf).reading.streams.at(-1)?.cursor;
     const client: Client = { join: step, peer, cursor, connection: undefined };
     this.#clients[index] = client;
     const arrival = new Promise<void>((resolve) => this.#arrivals.set(client, resolve));
     // One whose request is refused, or stops in the middle, never arrives; one that reads is told.
-    const isRefused = via === 'late' || partial ? Promise.resolve() : peer.answered;
+    const isRefused = isHolding(via) || partial ? Promise.resolve() : peer.answered;
     this.#arrived.set(client, Promise.race([arrival, peer.closed, isRefused]));
 
     const ids = step.channels
-      .map((channel) => `chan_id=${encodeURIComponent(`line ${channel}/ä`)}`)
+      .map((channel) => `chan_id=${encodeURIComponent(this.#present[channel]?.id ?? '')}`)
       .join('&');
-    const version = via === 'http/1.0' ? '1.0' : '1.1';
-    const request = (path: string, headers: string) =>
-      `GET ${this.#mount}${path} HTTP/${version}\r\nHost: localhost\r\nX-Peer: ${index}\r\n${headers}\r\n`;
-    const { epoch } = this.#push.inspect();
-    const returning = cursor === undefined ? '' : `Last-Event-ID: ${epoch}-${cursor}\r\n`;
-    const text = request(`/?${ids}`, `X-Via: ${via}\r\n${returning}`);
-    if (step.before) peer.send(request('/no-such-channel', ''));
-    peer.send(partial ? text.slice(0, 40) : text);
-    if (step.after) peer.send(request(`/?${ids}`, ''));
+    const ask = (path: string, headers: Record<string, string>, length?: number) => {
+      const request: Request = {
+        path: `${this.#mount}${path}`,
+        headers: { 'X-Peer': String(index), ...headers },
+        version: via === 'http/1.0' ? '1.0' : '1.1',
+      };
+      peer.request(request, length);
+    };
+    const returning: Record<string, string> = cursor === undefined ? {} : { 'Last-Event-ID': cursor.id };
+    if (step.before) ask('/no-such-channel', {});
+    const headers = { 'X-Via': via, 'Accept-Encoding': encoding, ...returning };
+    ask(`/?${ids}`, headers, partial ? 40 : undefined);
+    if (step.after) ask(`/?${ids}`, headers);
   }
 
   #write({ channel: index, sizes, tracked, event }: Write): void {
@@ -299,15 +302,15 @@ class Machine {
     for (const size of sizes) {
       this.#seq += 1;
       this.#serial += 1;
-      const mark = `${this.#serial}:`;
-      const data = mark + 'x'.repeat(size);
+      const data = `${this.#serial}:${'x'.repeat(size)}`;
       const id = `${this.#push.inspect().epoch}-${this.#seq}@${encodeURIComponent(line.name)}`;
       const name = event === undefined ? '' : `event: ${event}\n`;
       const written: Written = {
         line,
         seq: this.#seq,
-        mark,
+        serial: this.#serial,
         length: `id: ${id}\n${name}data: ${data}\n\n`.length,
+        idLength: id.length,
         roster: this.#rosterOf(channel),
         tracked,
         settled: 0,
@@ -364,13 +367,15 @@ class Machine {
   /** What other code on the server does. */
   #strike(client: Client, fault: 'destroy' | 'reset' | 'end'): void {
     const { connection, join: step } = client;
-    if (connection === undefined) return;
+    // Written to after an end that others asked for, these compressors end the process.
+    const isFragile = step.via === 'polka 0' || step.via === 'http-compression 0';
+    if (connection === undefined || (fault === 'end' && isFragile)) return;
     client.peer.provoked.add(fault);
     const { socket } = connection;
     if (fault === 'end') this.#responses.get(client)?.end();
     else if (fault === 'destroy') socket.destroy();
     // Only TCP has a RST; and while a FIN is under way, Node's resetAndDestroy neither resets nor closes.
-    else if (this.#plan.transport === 'tcp' && !socket.writableEnded) socket.resetAndDestroy();
+    else if (this.#plan.transport !== 'unix' && !socket.writableEnded) socket.resetAndDestroy();
     else socket.destroy(new Error(`a fault of the schedule, at client ${step.peer}`));
   }
 
@@ -394,9 +399,15 @@ class Machine {
 
     this.doing = 'reading the rest';
     for (const peer of peers) peer.appetite = 'all';
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    // The hub leaves alone what is none of its streams: refused, half requested, taken over.
-    for (const socket of this.#connections.keys()) socket.destroy();
+    const closed = new Promise((resolve) => this.#server.server.close(resolve));
+    this.#server.closeSessions();
+    const answered = new Set(this.#clients.map(({ connection }) => connection));
+    for (const connection of this.#server.connections) {
+      // A session of HTTP/2 ends by itself once its client was answered.
+      if (connection instanceof Http2Connection && answered.has(connection)) continue;
+      // The hub leaves alone what is none of its streams: refused, half requested, taken over.
+      connection.socket.destroy();
+    }
     for (const [index, { connection, peer }] of this.#clients.entries()) {
       if (connection === undefined) peer.discard();
       this.doing = `reading the rest of client ${index}`;

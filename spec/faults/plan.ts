@@ -4,8 +4,32 @@ import type { Appetite } from './peer.js';
 const KiB = 2 ** 10;
 const MiB = 2 ** 20;
 
-/** How a stream's bytes go: on the socket, or through a `response.write` that passes them on at once, or a turn later. */
-export type Via = 'socket' | 'wrapped' | 'late' | 'http/1.0';
+/**
+ * How a stream's bytes go: on the socket; through a `response.write` that passes them on at once, or a turn later; through a
+ * compressor, with its defaults, or made to compress.
+ */
+export type Via = (typeof VIAS)[number];
+
+const VIAS = [
+  'socket',
+  'http/1.0',
+  'wrapped',
+  'late',
+  'compression',
+  'polka',
+  'polka 0',
+  'http-compression',
+  'http-compression 0',
+] as const;
+const HOLDING: ReadonlySet<Via> = new Set(['late', 'compression', 'polka 0', 'http-compression 0']);
+
+/** Whether it holds bytes back, so that nobody can know what becomes of them. */
+export function isHolding(via: Via): boolean {
+  return HOLDING.has(via);
+}
+
+/** What bytes go over. */
+export type Transport = 'tcp' | 'unix' | 'TLSv1.2' | 'TLSv1.3';
 
 export interface Join {
   readonly do: 'join';
@@ -13,6 +37,10 @@ export interface Join {
   readonly peer: number;
   readonly channels: readonly number[];
   readonly via: Via;
+  /** What it would have a stream compressed as. */
+  readonly encoding: 'gzip' | 'br';
+  /** Whether HTTP/2 leaves it to the kernel how much is on its way. */
+  readonly isWide: boolean;
   readonly appetite: Appetite;
   /** Of which peer it takes the cursor. */
   readonly returnOf: number | undefined;
@@ -43,7 +71,7 @@ export type Step =
   /** Waits for every outcome so far. */
   | { readonly do: 'outcomes' }
   | { readonly do: 'appetite'; readonly peer: number; readonly appetite: Appetite }
-  | { readonly do: 'reset' | 'finish' | 'close'; readonly peer: number }
+  | { readonly do: 'reset' | 'finish' | 'close' | 'cancel'; readonly peer: number }
   /** What other code on the server does to the peer's socket or response. */
   | { readonly do: 'server'; readonly peer: number; readonly fault: 'destroy' | 'reset' | 'end' }
   /** Ends a channel; one of its name, and of no other frames, takes its place. */
@@ -60,8 +88,9 @@ export interface ChannelPlan {
 /** One schedule, drawn from its seed: nothing in it depends on what happens. */
 export interface Plan {
   readonly seed: number;
-  readonly framework: 'Express 5' | 'Express 4' | 'node:http';
-  readonly transport: 'tcp' | 'unix';
+  readonly framework: 'Express 5' | 'Express 4' | 'node:http' | 'node:http2';
+  readonly transport: Transport;
+  readonly protocol: 'HTTP/1' | 'HTTP/2';
   readonly heartbeat: number | null;
   readonly stall: number;
   readonly timeout: number | null;
@@ -80,7 +109,7 @@ export interface Plan {
 }
 
 // More is on its way than the kernel takes for a peer that does not read: the rest blocks its stream.
-const SURGE = { tcp: 5 * MiB, unix: 500 * KiB };
+const SURGE = { tcp: 5 * MiB, unix: 500 * KiB, 'TLSv1.2': 5 * MiB, 'TLSv1.3': 5 * MiB };
 const MOST_PEERS = 60;
 
 /** Draws a schedule of about `writes` writes. */
@@ -92,7 +121,8 @@ class Draw {
   readonly #random: Random;
   readonly #steps: Step[] = [];
   readonly #framework;
-  readonly #transport: 'tcp' | 'unix';
+  readonly #transport: Transport;
+  readonly #protocol: 'HTTP/1' | 'HTTP/2';
   readonly #awaits: boolean;
   readonly #roomy: boolean;
   readonly #channels: readonly ChannelPlan[];
@@ -108,8 +138,13 @@ class Draw {
 
   constructor(random: Random, writes: number) {
     this.#random = random;
-    this.#framework = random.pick(['Express 5', 'Express 4', 'node:http'] as const);
-    this.#transport = this.#chance(0.6) ? 'tcp' : 'unix';
+    this.#protocol = this.#chance(0.3) ? 'HTTP/2' : 'HTTP/1';
+    // Express does not know HTTP/2.
+    this.#framework =
+      this.#protocol === 'HTTP/2'
+        ? ('node:http2' as const)
+        : random.pick(['Express 5', 'Express 4', 'node:http'] as const);
+    this.#transport = random.pick(['tcp', 'tcp', 'unix', 'unix', 'TLSv1.2', 'TLSv1.3'] as const);
     this.#awaits = this.#chance(0.3);
     this.#roomy = this.#chance(0.35);
     const base = this.#channel();
@@ -118,7 +153,7 @@ class Draw {
     );
     this.#crowd = 3 + random.below(random.pick([5, 12, 25]));
     this.#restlessness = random.pick([2, 10, 10, 25]);
-    this.#surges = this.#chance(this.#transport === 'tcp' ? 0.4 : 0.7) ? 1 + random.below(3) : 0;
+    this.#surges = this.#chance(this.#transport === 'unix' ? 0.7 : 0.4) ? 1 + random.below(3) : 0;
     this.#left = Math.max(1, Math.round(writes * (0.5 + random.next())));
   }
 
@@ -143,6 +178,7 @@ class Draw {
       seed: random.seed,
       framework: this.#framework,
       transport: this.#transport,
+      protocol: this.#protocol,
       ...times,
       channels: this.#channels,
       awaits: this.#awaits,
@@ -179,13 +215,16 @@ class Draw {
     if (isSteady) this.#steady.add(peer);
     const channels = this.#channels.map((_, index) => index).filter(() => this.#chance(0.5));
     if (channels.length === 0) channels.push(random.below(this.#channels.length));
-    const via = random.pick(['socket', 'socket', 'socket', 'wrapped', 'http/1.0', 'late'] as const);
+    const drawn = this.#chance(0.5) ? 'socket' : random.pick(VIAS);
+    const via = this.#protocol === 'HTTP/2' && drawn === 'http/1.0' ? 'socket' : drawn;
     const canPipeline = via !== 'http/1.0';
     this.#add({
       do: 'join',
       peer,
       channels,
       via,
+      encoding: random.pick(['gzip', 'br'] as const),
+      isWide: this.#chance(0.5),
       appetite: isSteady ? 'all' : random.pick(['all', 'all', 'slow', 'none'] as const),
       returnOf,
       before: canPipeline && this.#chance(0.1),
@@ -284,6 +323,7 @@ class Draw {
     this.#weigh([
       [3, () => this.#add({ do: 'reset', peer })],
       [3, () => this.#halfClose(peer)],
+      [this.#protocol === 'HTTP/2' ? 3 : 0, () => this.#add({ do: 'cancel', peer })],
       [2, () => this.#add({ do: 'close', peer })],
       [1, () => this.#add({ do: 'appetite', peer, appetite: 'all' })],
       [2, () => this.#add({ do: 'server', peer, fault: 'destroy' })],

@@ -1,50 +1,38 @@
-import { type Seen, scan } from './scan.js';
+import { Heard } from './heard.js';
+
+/** What a client reads off its connection. */
+export interface Reading {
+  /** Bytes of it. */
+  readonly bytes: number;
+  /** Whether the server has answered anything. */
+  readonly isAnswered: boolean;
+  /** Whether the connection is done with: no answer is to come. */
+  readonly isDone: boolean;
+  /** Its event streams, in the order in which they began. */
+  readonly streams: readonly Heard[];
+  /** What is wrong in it. */
+  readonly faults: string[];
+  feed(piece: Buffer): void;
+  /** The server has closed its side in order. */
+  end(): void;
+}
 
 const VERSION = 'HTTP/1.1 ';
 
-/** One event stream, as its client read it. */
-export class Heard {
-  opening: { listener: string; channels: readonly string[]; recovered: boolean; seq: number } | undefined;
-  readonly frames: Seen[] = [];
-  /** The channels of which the end was told. */
-  readonly ended: string[] = [];
-  /** Whether the response was read to its end, and had one. */
-  complete = false;
-  #pieces: Buffer[] = [];
-
-  feed(piece: Buffer): void {
-    const last = this.#pieces.at(-1);
-    const goesOn = last?.at(-1) === 0x0a && piece[0] === 0x0a;
-    this.#pieces.push(piece);
-    // Not joined for each piece: a frame may have very many.
-    if (!goesOn && !piece.includes('\n\n')) return;
-    const bytes = Buffer.concat(this.#pieces);
-    const { seen, end } = scan(bytes);
-    this.#pieces = [bytes.subarray(end)];
-    for (const each of seen) this.#note(each);
-  }
-
-  /** The position with which its client would come back. */
-  get cursor(): number | undefined {
-    return this.frames.at(-1)?.seq ?? this.opening?.seq;
-  }
-
-  #note(seen: Seen): void {
-    if (seen.event === 'comet:open') this.opening = { ...JSON.parse(seen.data), seq: seen.seq };
-    else if (seen.event === 'comet:end') this.ended.push(JSON.parse(seen.data).channel);
-    else this.frames.push(seen);
-  }
-}
-
-/** Reads HTTP/1.x off a connection (RFC 9112), and the event streams in it. */
-export class Reading {
+/** Reads HTTP/1.x (RFC 9112), and the event streams in it. */
+export class Http1Reading implements Reading {
   bytes = 0;
-  readonly statuses: number[] = [];
   readonly streams: Heard[] = [];
   readonly faults: string[] = [];
+  // The server closes the connection.
+  readonly isDone = false;
   #state: 'head' | 'length' | 'size' | 'chunk' | 'chunk end' | 'last end' | 'close' | 'lost' = 'head';
   #rest = Buffer.alloc(0);
   #left = 0;
+
+  get isAnswered(): boolean {
+    return this.bytes > 0;
+  }
 
   feed(piece: Buffer): void {
     this.bytes += piece.length;
@@ -60,7 +48,6 @@ export class Reading {
     }
   }
 
-  /** The server has closed its side in order. */
   end(): void {
     const stream = this.streams.at(-1);
     if (this.#state === 'close' && stream !== undefined) stream.complete = true;
@@ -97,8 +84,6 @@ export class Reading {
     const end = bytes.indexOf('\r\n\r\n');
     if (end === -1) return 0;
     const head = bytes.toString('latin1', 0, end);
-    const [, status] = /^\S+ (\d{3}) /.exec(head) ?? [];
-    this.statuses.push(Number(status));
     const [, length] = /\r\ncontent-length: (\d+)/i.exec(head) ?? [];
     if (length !== undefined) {
       this.#left = Number(length);

@@ -8,7 +8,7 @@ export interface Client {
   readonly join: Join;
   readonly peer: Peer;
   /** The position that it came back with. */
-  readonly cursor: number | undefined;
+  readonly cursor: { readonly id: string; readonly seq: number | undefined } | undefined;
   /** Its connection, once the server has read a request of it. */
   connection: Connection | undefined;
 }
@@ -40,10 +40,12 @@ export interface Attendance {
 export interface Written {
   readonly line: Line;
   readonly seq: number;
-  /** The beginning of its data: no other write's begins so. */
-  readonly mark: string;
+  /** The number with which its data begins: no other write's begins so. */
+  readonly serial: number;
   /** Bytes of its frame. */
   readonly length: number;
+  /** Bytes of its id in that. */
+  readonly idLength: number;
   /** Who was there. */
   readonly roster: readonly Attendance[];
   readonly tracked: boolean;

@@ -5,18 +5,24 @@ export interface Seen {
   /** The offset of the byte behind it. */
   readonly end: number;
   /** `undefined` for one without an id. */
+  readonly id: string | undefined;
+  /** The position that its id names, if it names one. */
   readonly seq: number | undefined;
   /** What its id says behind the @, as it stands there. */
   readonly label: string | undefined;
   readonly event: string;
   /** The first line of its data, or the beginning of it. */
   readonly data: string;
+  /** The number with which the data of a schedule's write begins. */
+  readonly serial: number | undefined;
 }
 
 const BLANK_LINE = Buffer.from('\n\n');
 // Enough for every field but long data.
 const HEAD = 600;
-const FIELDS = /(?:id: [\da-z]+-(\d+)(?:@(\S*))?\n)?(?:event: (\S+)\n)?data: (.*)/;
+const FIELDS = /(?:id: (\S*)\n)?(?:event: (\S+)\n)?data: (.*)/;
+const ID = /^(?:[\da-z]+-(\d+))?[^@]*(?:@(.*))?$/;
+const SERIAL = /^(\d+):/;
 
 /**
  * The events that are complete in these bytes. What stands before the first field of an event, such as a heartbeat,
@@ -29,13 +35,23 @@ export function scan(bytes: Buffer): { seen: Seen[]; end: number } {
     const end = at + BLANK_LINE.length;
     const fields = FIELDS.exec(bytes.toString('latin1', start, Math.min(end, start + HEAD)));
     if (fields !== null) {
-      const [, seq, label, event = 'message', data = ''] = fields;
+      const [, id, event = 'message', data = ''] = fields;
+      const [, seq, label] = ID.exec(id ?? '') ?? [];
+      const [, serial] = SERIAL.exec(data) ?? [];
       const length = end - start - fields.index;
-      // One byte a character until here, so that what is counted is bytes.
-      const text = Buffer.from(data, 'latin1').toString();
-      seen.push({ length, end, seq: seq === undefined ? undefined : Number(seq), label, event, data: text });
+      seen.push({
+        ...{ length, end, id, label, event },
+        seq: numberOf(seq),
+        // One byte a character until here, so that what is counted is bytes.
+        data: Buffer.from(data, 'latin1').toString(),
+        serial: event.startsWith('comet:') ? undefined : numberOf(serial),
+      });
     }
     start = end;
   }
   return { seen, end: start };
+}
+
+function numberOf(digits: string | undefined): number | undefined {
+  return digits === undefined ? undefined : Number(digits);
 }
