@@ -198,6 +198,17 @@ for (const { name, make } of [
           expect(text).to.contain('comet:open').and.contain('data: one\n\n').and.contain('data: two\n\n');
         });
 
+        it('a request that is pipelined behind another gets its stream', async () => {
+          const { push, news, server } = await house((push) => make().use(compress() as RequestHandler, push));
+          const client = await RawClient.connect(server.port);
+          const headers = { 'Accept-Encoding': 'gzip' };
+          const joined = nextJoin(push);
+          client.send(request('/gone', headers) + request('/news', headers));
+          await joined;
+          expect(await news.send('one')).to.deep.equal(success);
+          expect(await client.until('data: one\n\n')).to.equal(true);
+        });
+
         it('a client that goes is noticed', async () => {
           const { push, news, answered, server } = await compressed({ threshold: 0 });
           answered.catch(() => {});

@@ -133,7 +133,7 @@ export function turnOf(response: Response): Promise<void> | undefined {
   waiting.set(socket, count);
   if (count > MAX_WAITING) socket.destroy();
   return new Promise((resolve) => {
-    response.once('socket', () => {
+    listen(response, 'socket', () => {
       waiting.set(socket, (waiting.get(socket) as number) - 1);
       resolve();
     });
