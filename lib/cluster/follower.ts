@@ -542,8 +542,8 @@ export class Follower {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
-    this.#welcome(member.feed);
     if (attached) {
+      this.#welcome(member.feed);
       const position = { epoch: this.#hub.sequence.epoch, seq };
       flush.append(member.feed, encodeEnd(member.id, position, member.label));
     }

@@ -502,9 +502,10 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     const { feeds } = this.#group;
     const lost = feeds.filter((feed) => notice.gaps.has(feed));
     const parts: Encoded[] = [];
+    // First: the stream may carry the next channel of the same name.
+    if (notice.ends.length > 0) parts.push(encodeEnds(notice.ends));
     if (notice.channels) parts.push(encodeChannels(this.channels, [...(this.#waiting ?? [])]));
     if (lost.length + notice.missed.length > 0) parts.push(this.#restart(lost, notice));
-    if (notice.ends.length > 0) parts.push(encodeEnds(notice.ends));
     // An empty chunk would end the response. The channels of a notice may have ended meanwhile.
     if (parts.length > 0) this.#send(new Payload(parts, false), 0);
   }
