@@ -1,4 +1,4 @@
-import type { Client, Heard, Place, Stream } from './client.js';
+import type { Client, Heard, Place, Step, Stream } from './client.js';
 import { type NodeOutcome, type Note, now, type Outcome, TIMES } from './messages.js';
 
 /** What became of one or many clusters. */
@@ -55,10 +55,13 @@ interface Written {
   outcome: Outcome | undefined;
 }
 
-/** What one client heard without being told of a gap: all of its channels from `start` on. */
-interface Chain extends Place {
-  readonly channels: readonly string[];
-  readonly events: Heard[];
+/** What one client heard of one channel without being told of a gap: all of it after `seq`, up to `last`. */
+interface Chain {
+  readonly channel: string;
+  readonly epoch: string;
+  /** Undefined until its first event: it begins there. */
+  seq: number | undefined;
+  readonly heard: Set<number>;
   last: number;
 }
 
@@ -188,52 +191,26 @@ export class Checker {
   /** Follows a client from stream to stream. */
   #chainsOf(client: Client): readonly Chain[] {
     const { figures } = this;
-    const chains: Chain[] = [];
-    const tokens = new Set<string>();
-    // Of each epoch the last position that it was told; and of each writer the number that it heard last.
-    const told = new Map<string, number>();
-    const numbers = new Map<string, number>();
-    let chain: Chain | undefined;
-    let hasGap = false;
+    const path = new Path(client, (text) => this.fault(text));
     for (const stream of client.streams) {
-      const { opening, events } = stream;
+      const { opening, steps, isWhole } = stream;
       if (opening === undefined) continue;
       figures.streams += 1;
-      const { place, recovered } = opening;
-      const says = `${client.name} on ${stream.node} from ${stream.cursor}`;
-      if (chain === undefined || hasGap || !recovered) {
-        if (chain === undefined && !recovered) this.fault(`${says} was told of a gap, and is new`);
-        if (hasGap && recovered) this.fault(`SILENT GAP: ${says} was told of a gap, and then of none`);
-        if (chain !== undefined) figures.gapsSaid += 1;
-        // A newcomer's place is where the order stands: behind all that it was told before.
-        if (place.seq < (told.get(place.epoch) ?? 0)) this.fault(`BACK: ${says} starts at ${placeOf(place)}`);
-        chain = { ...place, channels: client.channels, events: [], last: place.seq };
-        chains.push(chain);
-      } else {
-        figures.recovered += 1;
-        if (place.epoch !== chain.epoch || place.seq !== chain.last) {
-          this.fault(`SILENT GAP: ${says} was recovered at ${placeOf(place)}, and stood at ${chain.last}`);
+      const { place, gaps } = opening;
+      if (path.isNew || gaps.length > 0) figures.gapsSaid += path.isNew ? 0 : 1;
+      else figures.recovered += 1;
+      path.open(stream, place, gaps);
+      if (isWhole) this.fault(`${path.says} was ended without a word`);
+      for (const step of steps) {
+        if (step.is === 'gap') figures.gapsSaid += 1;
+        if (step.is === 'event') figures.events += 1;
+        if (step.is === 'event' && step.place !== undefined) {
+          this.#place({ ...step.place, channel: step.channel, token: step.token }, client.name);
         }
+        path.take(step);
       }
-      hasGap = stream.saidGap;
-      if (stream.isWhole && !stream.saidGap) this.fault(`${says} was ended without a word`);
-      for (const event of events) {
-        figures.events += 1;
-        this.#place(event, client.name);
-        if (event.epoch !== chain.epoch) this.fault(`${says} heard ${placeOf(event)} in ${chain.epoch}`);
-        if (event.seq <= chain.last) this.fault(`${says} heard ${placeOf(event)} after ${chain.last}`);
-        if (tokens.has(event.token)) this.fault(`DOUBLE: ${says} heard ${event.token} at ${placeOf(event)}`);
-        if (!client.channels.includes(event.channel)) this.fault(`${says} heard ${event.token}, not for it`);
-        tokens.add(event.token);
-        const [writer, number] = numberOf(event.token);
-        if (number <= (numbers.get(writer) ?? 0)) this.fault(`ORDER: ${says} heard ${event.token} too late`);
-        numbers.set(writer, number);
-        chain.events.push(event);
-        chain.last = event.seq;
-      }
-      told.set(chain.epoch, chain.last);
     }
-    return chains;
+    return path.end();
   }
 
   /** What each writer wrote stands in the order in which it wrote it; and what never was accepted, nowhere. */
@@ -253,17 +230,14 @@ export class Checker {
     }
   }
 
-  /** Between two events of one chain nothing of its channels is missing. */
-  #checkGaps(client: Client, { epoch, seq: start, last, channels, events }: Chain): void {
-    const heard = new Set(events.map(({ seq }) => seq));
+  /** Between two events of one chain nothing of its channel is missing. */
+  #checkGaps(client: Client, { epoch, seq: start = Infinity, last, channel, heard }: Chain): void {
     const missing = [...(this.#order.get(epoch) ?? [])]
-      .filter(
-        ([seq, { channel }]) => seq > start && seq <= last && channels.includes(channel) && !heard.has(seq),
-      )
+      .filter(([seq, one]) => seq > start && seq <= last && one.channel === channel && !heard.has(seq))
       .map(([seq, { token }]) => `${token} at ${seq}`);
     if (missing.length === 0) return;
     this.fault(
-      `SILENT GAP: ${client.name} lost ${missing.length}, ${missing[0]}, between ${start} and ${last}`,
+      `SILENT GAP: ${client.name} lost ${missing.length} of ${channel}, ${missing[0]}, between ${start} and ${last}`,
     );
   }
 
@@ -272,9 +246,10 @@ export class Checker {
     const heard = new Map<string, Set<Stream>>();
     for (const { streams } of this.clients) {
       for (const stream of streams) {
-        for (const { token } of stream.events) {
-          const by = heard.get(token) ?? new Set();
-          heard.set(token, by.add(stream));
+        for (const step of stream.steps) {
+          if (step.is !== 'event') continue;
+          const by = heard.get(step.token) ?? new Set();
+          heard.set(step.token, by.add(stream));
         }
       }
     }
@@ -317,13 +292,101 @@ export class Checker {
     }
     if (outcome.status !== 'success') return;
     for (const stream of there) {
-      const { opening, endedAt = Infinity, saidGap, isWhole } = stream;
+      const { opening, endedAt = Infinity, lost, isWhole } = stream;
       const wasThere = opening !== undefined && opening.at < at && endedAt > settledAt;
       const readAll = endedAt === Infinity || isWhole;
-      if (wasThere && readAll && !saidGap && !by.has(stream)) {
+      if (wasThere && readAll && !lost.has(channel) && !by.has(stream)) {
         this.fault(`FALSE SUCCESS: ${says}; a client on ${stream.node} was there and did not hear it`);
       }
     }
+  }
+}
+
+/** The way of one client: where it stands, and what it has heard of each channel since it was told of a gap last. */
+class Path {
+  says = '';
+  readonly #client: Client;
+  readonly #fault: (text: string) => void;
+  readonly #chains: Chain[] = [];
+  readonly #present = new Map<string, Chain>();
+  readonly #tokens = new Set<string>();
+  // Of each epoch the last position that it was told; and of each writer the number that it heard last.
+  readonly #told = new Map<string, number>();
+  readonly #numbers = new Map<string, number>();
+  #at: Place | undefined;
+
+  constructor(client: Client, fault: (text: string) => void) {
+    this.#client = client;
+    this.#fault = fault;
+  }
+
+  get isNew(): boolean {
+    return this.#at === undefined;
+  }
+
+  open(stream: Stream, place: Place, gaps: readonly string[]): void {
+    const { name, channels } = this.#client;
+    const at = this.#at;
+    this.says = `${name} on ${stream.node} from ${stream.cursor}`;
+    const isStart = at === undefined || gaps.length === channels.length;
+    if (at === undefined && gaps.length > 0) this.#fault(`${this.says} was told of a gap, and is new`);
+    if (!isStart && (place.epoch !== at.epoch || place.seq !== at.seq)) {
+      this.#fault(`SILENT GAP: ${this.says} was recovered at ${placeOf(place)}, and stood at ${placeOf(at)}`);
+    }
+    // A newcomer's place is where the order stands: behind all that it was told before.
+    if (place.seq < (this.#told.get(place.epoch) ?? 0)) {
+      this.#fault(`BACK: ${this.says} starts at ${placeOf(place)}`);
+    }
+    for (const channel of isStart ? channels : gaps) {
+      // Where others are read from the cursor on, it starts further on than that.
+      this.#begin(channel, place.epoch, isStart ? place.seq : undefined);
+    }
+    this.#stand(place);
+  }
+
+  take(step: Step): void {
+    if (step.is === 'at') this.#stand(step.place);
+    else if (step.is === 'event') this.#hear(step);
+    else for (const channel of step.channels) this.#present.delete(channel);
+  }
+
+  /** Everything up to where it stands now was heard. */
+  end(): readonly Chain[] {
+    for (const chain of this.#present.values())
+      if (chain.epoch === this.#at?.epoch) chain.last = this.#at.seq;
+    return this.#chains;
+  }
+
+  #begin(channel: string, epoch: string, seq: number | undefined): Chain {
+    const chain = { channel, epoch, seq, heard: new Set<number>(), last: seq ?? 0 };
+    this.#chains.push(chain);
+    this.#present.set(channel, chain);
+    return chain;
+  }
+
+  #hear({ place, channel, token }: Extract<Step, { is: 'event' }>): void {
+    const { says } = this;
+    if (this.#tokens.has(token)) this.#fault(`DOUBLE: ${says} heard ${token}`);
+    if (!this.#client.channels.includes(channel)) this.#fault(`${says} heard ${token}, not for it`);
+    this.#tokens.add(token);
+    // What came late comes in a start, behind later ones.
+    if (place === undefined) return;
+    const at = this.#at as Place;
+    if (place.epoch !== at.epoch) this.#fault(`${says} heard ${placeOf(place)} in ${at.epoch}`);
+    if (place.seq <= at.seq) this.#fault(`${says} heard ${placeOf(place)} after ${at.seq}`);
+    const [writer, number] = numberOf(token);
+    if (number <= (this.#numbers.get(writer) ?? 0)) this.#fault(`ORDER: ${says} heard ${token} too late`);
+    this.#numbers.set(writer, number);
+    const chain = this.#present.get(channel) ?? this.#begin(channel, place.epoch, undefined);
+    chain.seq ??= place.seq - 1;
+    chain.heard.add(place.seq);
+    this.#stand(place);
+  }
+
+  #stand(place: Place): void {
+    this.#at = place;
+    this.#told.set(place.epoch, place.seq);
+    for (const chain of this.#present.values()) if (chain.epoch === place.epoch) chain.last = place.seq;
   }
 }
 

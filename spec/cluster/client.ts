@@ -14,6 +14,18 @@ export interface Heard extends Place {
   readonly token: string;
 }
 
+/** What a stream said, in order: an event, or that something of these channels is lost. An event of a start has no place. */
+export type Step =
+  | {
+      readonly is: 'event';
+      readonly place: Place | undefined;
+      readonly channel: string;
+      readonly token: string;
+    }
+  | { readonly is: 'gap'; readonly channels: readonly string[] }
+  /** The stream stands there. */
+  | { readonly is: 'at'; readonly place: Place };
+
 /** One request of a client, and all that came of it. Times are those of `now()`. */
 export interface Stream {
   /** The process that it was sent to. */
@@ -22,18 +34,20 @@ export interface Stream {
   /** The `Last-Event-ID` that it was sent with. */
   readonly cursor: string | undefined;
   readonly askedAt: number;
-  opening: { readonly place: Place; readonly recovered: boolean; readonly at: number } | undefined;
-  readonly events: Heard[];
-  /** Whether `comet:gap` was the last thing said. */
-  saidGap: boolean;
+  opening: { readonly place: Place; readonly gaps: readonly string[]; readonly at: number } | undefined;
+  readonly steps: Step[];
+  /** The channels of which it was told, while it was open, that something is lost. */
+  readonly lost: Set<string>;
   endedAt: number | undefined;
   /** Whether the response was read to its end, and had one: all that the kernel took has been read. */
   isWhole: boolean;
 }
 
 const OPEN = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:open\ndata: (\{.*\})$/;
-const EVENT = /^id: ([0-9a-f]{12})-(\d+)@([\w%.-]+)\nevent: ([\w.-]+:\d+)\ndata: (\S+) x*$/;
-const GAP = /^id: gap-0\nevent: comet:gap\ndata: (\{"channels":\[.*\]\})$/;
+const EVENT = /^id: ([0-9a-f]{12}|gap)-(\d+)(!?)@([\w%.-]+)\nevent: ([\w.-]+:\d+)\ndata: (\S+) x*$/;
+const GAP =
+  /^id: (([0-9a-f]{12}|gap)-(\d+)(!?)(?:@[\w%.-]+)?)\nevent: comet:gap\ndata: (\{"channels":\[.*\]\})$/;
+const READY = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:ready\ndata: \{\}$/;
 
 /** Where a client may go. */
 export interface Address {
@@ -103,8 +117,8 @@ export class Client {
       cursor: this.#cursor,
       askedAt: now(),
       opening: undefined,
-      events: [],
-      saidGap: false,
+      steps: [],
+      lost: new Set(),
       endedAt: undefined,
       isWhole: false,
     };
@@ -153,32 +167,47 @@ export class Client {
     const lines = block.split('\n').filter((line) => !line.startsWith(':'));
     while (/^retry: \d+$/.test(lines[0] ?? '')) this.#retry = Number(lines.shift()?.slice('retry: '.length));
     const text = lines.join('\n');
-    if (stream.saidGap) this.#fault(`it heard ${show(text)} after comet:gap`);
-    const [, epoch = '', seq, label = '', name = '', token = ''] = EVENT.exec(text) ?? [];
+    const [, epoch = '', seq, bang = '', label = '', name = '', token = ''] = EVENT.exec(text) ?? [];
     if (token !== '') {
       if (stream.opening === undefined) this.#fault(`it heard ${token} before comet:open`);
       if (token !== name) this.#fault(`it heard ${name} with the data of ${token}`);
-      stream.events.push({ epoch, seq: Number(seq), channel: decodeURIComponent(label), token });
+      const place = bang === '' ? { epoch, seq: Number(seq) } : undefined;
+      stream.steps.push({ is: 'event', place, channel: decodeURIComponent(label), token });
       this.tokens.add(token);
-      this.#cursor = `${epoch}-${seq}@${label}`;
+      this.#cursor = `${epoch}-${seq}${bang}@${label}`;
       return;
     }
     const open = OPEN.exec(text);
+    const gap = GAP.exec(text);
+    const ready = READY.exec(text);
     if (open !== null) this.#opened(stream, open);
-    else if (GAP.test(text)) {
-      stream.saidGap = true;
-      this.#cursor = 'gap-0';
-    } else this.#fault(`it heard ${show(text)}`);
+    else if (gap !== null) this.#lose(stream, gap);
+    else if (ready !== null) this.#stand(stream, ready[1] as string, Number(ready[2]));
+    else this.#fault(`it heard ${show(text)}`);
+  }
+
+  #lose(stream: Stream, [, id, epoch = '', seq, bang, data = '']: RegExpExecArray): void {
+    const { channels } = JSON.parse(data) as { channels: string[] };
+    for (const channel of channels) stream.lost.add(channel);
+    stream.steps.push({ is: 'gap', channels });
+    this.restarts += 1;
+    this.#cursor = id;
+    if (bang === '') this.#stand(stream, epoch, Number(seq));
+  }
+
+  #stand(stream: Stream, epoch: string, seq: number): void {
+    stream.steps.push({ is: 'at', place: { epoch, seq } });
+    this.#cursor = `${epoch}-${seq}`;
   }
 
   #opened(stream: Stream, [, epoch = '', seq, data = '']: RegExpExecArray): void {
     if (stream.opening !== undefined) this.#fault('it heard comet:open twice');
-    const { channels, recovered } = JSON.parse(data) as { channels: string[]; recovered: boolean };
+    const { channels, gaps } = JSON.parse(data) as { channels: string[]; gaps: string[] };
     if (channels.toSorted().join() !== this.channels.toSorted().join()) {
       this.#fault(`it asked for ${this.channels.join()} and was given ${channels.join()}`);
     }
-    if (!recovered) this.restarts += 1;
-    stream.opening = { place: { epoch, seq: Number(seq) }, recovered, at: now() };
+    if (gaps.length > 0) this.restarts += 1;
+    stream.opening = { place: { epoch, seq: Number(seq) }, gaps, at: now() };
     this.#cursor = `${epoch}-${seq}`;
   }
 
