@@ -642,6 +642,23 @@ describe('A channel on several nodes', () => {
     ]);
   });
 
+  it('that joins a stream which waited for it is told as a gap, if its first events were let go', async () => {
+    const redis = await RedisServer.start();
+    const [a, b] = await nodes(redis.port, ['a', 'b'], { log: { age: 1 } });
+    const chat = a!.push.channels.create({ name: 'chat' });
+    const stream = await a!.listen(['chat', 'news']);
+    const missed = b!.push.channels.create({ name: 'news' });
+    await missed.send('missed');
+    await chat.send('behind it');
+    await stream.until(() => stream.messages.includes('behind it'));
+    const news = a!.push.channels.open('news');
+    const other = await a!.listen('news');
+    expect(await news.send('heard')).to.deep.equal(delivered(2));
+    await stream.until(() => stream.messages.includes('heard'));
+    expect(stream.events.find(({ event }) => event === 'comet:gap')?.data).to.equal('{"channels":["news"]}');
+    other.close();
+  });
+
   it('that ends and is made anew at once is another one, everywhere', async () => {
     const redis = await RedisServer.start();
     const [a, b] = await nodes(redis.port, ['a', 'b']);
