@@ -29,7 +29,7 @@ describe('Generated interleavings', () => {
     const path = join(folder, 'redis');
     await RedisServer.start({ args: ['--unixsocket', path] });
     const client = createClient({ socket: { path, tls: false } }) as never;
-    await playAll(24, (seed) => play(seed, { ...place, client }));
+    await playAll(12, (seed) => play(seed, { ...place, client }));
   });
 
   async function playAll(atOnce: number, playOne: Play): Promise<void> {

@@ -13,7 +13,7 @@ import {
   Judge,
   type Retention,
 } from './judge.js';
-import { Stream, seqOf, standingOf } from './stream.js';
+import { drawId, Stream, seqOf, standingOf } from './stream.js';
 
 /** Where hubs are served: the path of a Unix socket, each below its name. */
 export interface Place {
@@ -268,11 +268,10 @@ class Game implements Case {
     if (random.below(4) > 0) this.#return(stream);
   }
 
-  /** The page of a stream comes back, from where it lost its connection: it may not have got all that was read here. */
+  /** The page of a stream comes back, from where it lost its connection. */
   #return(stream: Stream): void {
     const random = this.#random;
-    const ids = stream.told.map(({ id }) => id).filter((id) => id !== undefined);
-    const id = random.below(2) === 0 ? ids.at(-1) : random.pick(ids);
+    const id = drawId(stream, random);
     if (id === undefined) return;
     const by = random.pick(['header', 'header', 'query'] as const);
     if (random.below(4) > 0) this.#join({ ...stream.wish, returned: { id, by } });
@@ -287,9 +286,9 @@ class Game implements Case {
     const random = this.#random;
     const some = this.#names.filter(() => random.below(2) === 0);
     const names = some.length > 0 ? some : this.#names;
-    const { told = [] } = random.pick(this.#streams) ?? {};
-    const ids = [...told.map(({ id }) => id).filter((id) => id !== undefined), 'x', `${this.epoch}-9999`];
-    const id = random.pick(ids);
+    const stream = random.pick(this.#streams);
+    const known = stream === undefined || random.below(8) === 0 ? undefined : drawId(stream, random);
+    const id = known ?? random.pick(['x', `${this.epoch}-9999`]);
     const draw = random.below(8);
     if (draw < 3) this.#join({ names, added: [] });
     else if (draw < 6) this.#join({ names, added: [], returned: { id, by: 'header' } });
@@ -409,11 +408,9 @@ class Game implements Case {
     const trimmed = events.at(-frames - 1)?.seq ?? 0;
     if (trimmed > seq) return 'trimmed';
     if ((aged?.seq ?? 0) > seq) return 'aged';
+    // It is complete, unless another of its name was there before.
     const before = ends.filter((one) => one !== instance).at(-1)?.end?.item.seq ?? 0;
-    if (instance.begun <= seq) return undefined;
-    if (before > seq) return 'young';
-    // Complete, if nothing of it was let go.
-    return undefined;
+    return instance.begun > seq && before > seq ? 'young' : undefined;
   }
 
   excuseLoss(_stream: Stream, name: string, isNext: boolean): string | undefined {
@@ -432,10 +429,9 @@ class Game implements Case {
 
   refusal(stream: Stream): void {
     const arrival = this.#arrivals.get(stream);
-    if (arrival === undefined)
-      throw new Anomaly(
-        `a stream that has not arrived ${stream.number} ${stream.status} ${JSON.stringify({ ...stream.wish, server: undefined, path: undefined })}`,
-      );
+    if (arrival === undefined) {
+      throw new Anomaly(`Stream ${stream.number} was answered ${stream.status} unasked: ${show(stream)}`);
+    }
     const { head, answer } = arrival;
     const cursor = standingOf(stream.wish);
     const { position } = cursor;
@@ -451,20 +447,16 @@ class Game implements Case {
       return seq === undefined || items[index]?.some((item) => item.seq > seq);
     });
     const hasEnd = items.some((own) => own.some(({ data }) => data === undefined));
-    const due =
-      position === undefined || cursor.isGone
-        ? '404 UNKNOWN_CHANNEL'
-        : isMissed
-          ? '200 GONE'
-          : hasEnd
-            ? '204 ENDED'
-            : '404 UNKNOWN_CHANNEL';
-    if (present.includes('yes') || answer !== due) {
-      const wish = JSON.stringify({ ...stream.wish, server: undefined, path: undefined });
-      throw new Anomaly(
-        `Stream ${stream.number} was answered ${answer} for ${due}, at ${head}: ${stream.status}, ${JSON.stringify(this.#joins.get(stream))} ${wish}, ${present}, ${JSON.stringify(this.items)}`,
-      );
+    let due = '404 UNKNOWN_CHANNEL';
+    if (position !== undefined && !cursor.isGone) {
+      if (isMissed) due = '200 GONE';
+      else if (hasEnd) due = '204 ENDED';
     }
+    if (!present.includes('yes') && answer === due) return;
+    const told = `${answer || stream.status} for ${due} at ${head}`;
+    throw new Anomaly(
+      `Stream ${stream.number} was answered ${told}: ${show(stream)}, ${present}, ${JSON.stringify(this.items)}`,
+    );
   }
 
   /** Whether a channel of a name is there for a client that stands at `seq`: one whose end it has heard is not. */
@@ -492,4 +484,8 @@ class Game implements Case {
   #of(name: string): Retention {
     return this.channels.get(name) as Retention;
   }
+}
+
+function show({ wish }: Stream): string {
+  return JSON.stringify({ ...wish, server: undefined, path: undefined });
 }

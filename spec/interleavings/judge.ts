@@ -163,7 +163,9 @@ export class Judge {
     const possible = [...joins].filter((one) => {
       return one.names.includes(name) && one.head < item.seq && one.leftAt >= at;
     });
-    if (unknown === 0 && listeners > possible.length) {
+    // Where its place comes late, those count as well that have joined behind it.
+    const late = isCalm ? 0 : (outcome.reasons.overrun ?? 0);
+    if (unknown === 0 && listeners - late > possible.length) {
       throw new Anomaly(`${of}, has more than ${possible.length}`);
     }
     const deaf = new Map(
@@ -232,7 +234,10 @@ class Walk {
     if (recovered !== (gaps.length === 0)) this.fail('is recovered, and is not');
     if (cursor.position === undefined && gaps.length > 0) this.fail('is a newcomer, and was told of a gap');
     const joined = this.#case.joined(this.#stream);
-    if (listener === null) return this.#gone(cursor, gaps);
+    if (listener === null) {
+      this.#gone(cursor, gaps);
+      return;
+    }
     if (joined === undefined) throw new Anomaly('a stream of which its hub told nothing');
 
     const seq = this.#seqOf(cursor, joined.head);
@@ -324,7 +329,7 @@ class Walk {
         : item.data === undefined && (isStart || item.seq === seqOf(id));
     });
     const item = reading.items[index];
-    if (item === undefined) return this.fail(`heard ${id} ${data.slice(0, 20)}, which is none of its`);
+    if (item === undefined) this.fail(`heard ${id} ${data.slice(0, 20)}, which is none of its`);
     this.#skip(reading, index, name);
     reading.next = index + 1;
     reading.optional = 0;

@@ -13,7 +13,7 @@ import {
   Judge,
   type Retention,
 } from './judge.js';
-import { Stream, seqOf, standingOf } from './stream.js';
+import { drawId, Stream, seqOf, standingOf } from './stream.js';
 import { type Item, Witness } from './witness.js';
 
 /** What all interleavings share. */
@@ -240,9 +240,7 @@ class Game implements Case {
     const stream = random.pick(this.#streams.filter(({ left, over }) => !left || over));
     if (stream === undefined) return;
     stream.leave();
-    const ids = idsOf(stream);
-    // It may not have got all that was read here.
-    const id = random.below(2) === 0 ? ids.at(-1) : random.pick(ids);
+    const id = drawId(stream, random);
     if (id === undefined || random.below(4) === 0) return;
     const { names, added } = stream.wish;
     if (random.below(4) > 0) {
@@ -294,7 +292,8 @@ class Game implements Case {
     const some = this.#names.filter(() => random.below(2) === 0);
     const names = some.length > 0 ? some : this.#names;
     const stream = random.pick(this.#streams);
-    const id = random.pick([...(stream === undefined ? [] : idsOf(stream)), 'x']);
+    const known = stream === undefined || random.below(8) === 0 ? undefined : drawId(stream, random);
+    const id = known ?? 'x';
     const draw = random.below(9);
     if (draw < 3) this.#join({ names, added: [] });
     else if (draw < 7) this.#join({ names, added: [], returned: { id, by: 'header' } });
@@ -538,8 +537,4 @@ class Game implements Case {
       last[hub] = number;
     }
   }
-}
-
-function idsOf({ told }: Stream): string[] {
-  return told.map(({ id }) => id).filter((id) => id !== undefined);
 }

@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { type ClientRequest, get, type IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
+import type { Random } from '../support/random.js';
 
 /** What a client asks for. */
 export interface Wish {
@@ -166,4 +167,13 @@ export function standingOf({ names, added, returned, own }: Wish): Cursor & { fr
 
 export function seqOf(id: string | undefined): number {
   return Number(/-(\d+)/.exec(id ?? '')?.[1]);
+}
+
+/** An id that the page of a stream may have heard last: not all that was read here need have come to it. */
+export function drawId({ told }: Stream, random: Random): string | undefined {
+  const ids = told.map(({ id }) => id).filter((id) => id !== undefined);
+  const starting = ids.filter((id) => id.includes('!'));
+  const draw = random.below(8);
+  if (draw < 4) return ids.at(-1);
+  return draw < 6 && starting.length > 0 ? random.pick(starting) : random.pick(ids);
 }
