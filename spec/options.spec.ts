@@ -75,7 +75,7 @@ const hubRules: readonly Rule[] = [
   {
     name: 'maxLingering',
     good: [{}, { channels: 1 }, { bytes: 1 }, { channels: 5, bytes: 5 }],
-    bad: [null, true, 5, [], { channels: 0 }, { bytes: 0 }, { channels: 1.5 }, { age: 5 }],
+    bad: [null, true, 5, [], { channels: 0 }, { bytes: 0 }, { channels: 1.5 }, { bytes: '5' }],
   },
   orNull(whole('maxListeners', 1)),
   orNull(whole('maxListenersPerChannel', 1)),
