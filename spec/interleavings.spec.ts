@@ -18,13 +18,13 @@ describe('Generated interleavings', () => {
   const RUNS = Math.ceil(200 * SCALE);
 
   it(`of writes, ends, joins and returns on one hub are ${RUNS} times without an anomaly`, async function () {
-    this.timeout(60_000 * Math.max(SCALE, 1));
+    this.timeout(180_000 * Math.max(SCALE, 1));
     const { place } = await open();
     await playAll(8, (seed) => playAlone(seed, place));
   });
 
   it(`of the same on several hubs, with delays at each step, are ${RUNS} times without an anomaly`, async function () {
-    this.timeout(120_000 * Math.max(SCALE, 1));
+    this.timeout(180_000 * Math.max(SCALE, 1));
     const { place, folder } = await open();
     const path = join(folder, 'redis');
     await RedisServer.start({ args: ['--unixsocket', path] });
