@@ -204,6 +204,51 @@ describe('A stream that asked for a name of which there is no channel', () => {
     expect(second.messages).to.deep.equal([]);
   });
 
+  it('carries a channel of which more is written in its first turn than its history holds', async () => {
+    const { push, server } = await hub({ log: { frames: 2 } });
+    push.channels.create({ name: 'chat' });
+    const client = await EventClient.open(server.url + query('news', 'chat'));
+    const news = push.channels.create({ name: 'news' });
+    const written = Array.from({ length: 20 }, (_, index) => `${index}`);
+    for (const data of written) news.write(data);
+    expect(await client.heard(20)).to.deep.equal(written);
+    expect(client.events.filter(({ event }) => event === 'comet:gap')).to.deep.equal([]);
+  });
+
+  it('carries a channel that was made and ended between two of its others, or is told of the gap', async () => {
+    const { push, server } = await hub();
+    const [news] = ['news', 'chat'].map((name) => push.channels.create({ name })) as [Channel];
+    const client = await EventClient.open(server.url + query('news', 'chat'));
+    news.end();
+    const second = push.channels.create({ name: 'news' });
+    second.write('second');
+    second.end();
+    await client.until(() => ends(client).length === 2);
+    expect(client.messages).to.deep.equal(['second']);
+    const third = push.channels.create({ name: 'news' });
+    third.write('third');
+    third.end({ linger: 0 });
+    const fourth = push.channels.create({ name: 'news' });
+    fourth.write('fourth');
+    fourth.end();
+    const fifth = push.channels.create({ name: 'news' });
+    fifth.write('fifth');
+    await client.until(() => client.messages.includes('fifth'));
+    expect(client.messages).to.deep.equal(['second', 'third', 'fifth']);
+    const gaps = client.events.filter(({ event }) => event === 'comet:gap');
+    expect(gaps.map(({ data }) => data)).to.deep.equal(['{"channels":["news"]}']);
+  });
+
+  it('is told that the name of a channel that has ended waits no more, where no more names may wait', async () => {
+    const { push, server } = await hub({ maxWaitingNames: 0 });
+    const [news] = ['news', 'chat'].map((name) => push.channels.create({ name })) as [Channel];
+    const client = await EventClient.open(server.url + query('news', 'chat'));
+    news.end();
+    await client.until(() => ends(client).length === 2);
+    const told = client.events.filter(({ event }) => event === 'comet:end');
+    expect(told.map(({ id }) => id === undefined)).to.deep.equal([false, true]);
+  });
+
   it('is one of a bounded number, and leaves nothing behind', async () => {
     const { push, server } = await hub({ maxWaitingNames: 1 });
     push.channels.create({ name: 'chat' });
@@ -264,6 +309,26 @@ describe('A start', () => {
     }
     const later = await EventClient.open(url, { 'Last-Event-ID': `${epoch}-3` });
     expect(await later.heard(1), 'once it was complete').to.deep.equal(['missed']);
+  });
+
+  it('of a channel that has ended hides nothing that is written on others while the stream opens', async () => {
+    let written = () => {};
+    const { push, server } = await hub({}, (push) => (request, response) => {
+      const { writeHead } = response;
+      // What hangs on the head may write.
+      response.writeHead = ((...head: Parameters<typeof writeHead>) => {
+        written();
+        return writeHead.apply(response, head);
+      }) as typeof writeHead;
+      push(request, response);
+    });
+    const [news, chat] = ['news', 'chat'].map((name) => push.channels.create({ name })) as [Channel, Channel];
+    news.write('last');
+    news.end();
+    written = () => chat.write('meanwhile');
+    const client = await EventClient.open(server.url + query('news', 'chat'));
+    chat.write('live');
+    expect(await client.heard(2)).to.deep.equal(['meanwhile', 'live']);
   });
 
   it('of a newcomer is given again in the same way', async () => {
