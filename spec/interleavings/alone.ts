@@ -37,6 +37,8 @@ interface Arrival {
   answer: string;
   readonly head: number;
   readonly at: number;
+  /** When it was decided, at the latest. */
+  until: number;
   /** The newest channel of each name, and all that had ended. */
   readonly newest: ReadonlyMap<string, { readonly instance: Instance; readonly isAlive: boolean }>;
 }
@@ -152,6 +154,8 @@ class Game implements Case {
       // What the hub tells of it comes before the next request.
       this.#arriving = this.#streams[Number(request.headers['x-stream'])] as Stream;
       push(request, response);
+      const arrival = this.#arrivals.get(this.#arriving);
+      if (arrival !== undefined) arrival.until = performance.now();
     });
     const joins = new Map<string, Joined>();
     push.on('join', ({ listener, position }) => {
@@ -184,7 +188,7 @@ class Game implements Case {
     const newest: Arrival['newest'] = new Map(
       this.#instances.map((instance) => [instance.name, { instance, isAlive: instance.end === undefined }]),
     );
-    const arrival = { answer: '', head: this.#head, at: performance.now(), newest };
+    const arrival = { answer: '', head: this.#head, at: performance.now(), until: Infinity, newest };
     this.#arrivals.set(this.#arriving as Stream, arrival);
   }
 
@@ -468,7 +472,7 @@ class Game implements Case {
     if (seq !== undefined && item.seq <= seq) return 'not';
     const { age } = this.#of(name);
     if (linger === 0 || arrival.at - between[1] > linger + 1) return 'not';
-    if (arrival.at - between[0] > linger - 1) return 'perhaps';
+    if (arrival.until - between[0] > linger - 1) return 'perhaps';
     return age !== null && arrival.at - between[0] > age - 2 ? 'perhaps' : 'yes';
   }
 
