@@ -8,7 +8,7 @@ describe('Every sequence of a few steps over two channels and a page', () => {
 
   it(`of up to ${STEPS} steps leaves the page with what it must get`, async function () {
     this.timeout(120_000);
-    const reports = await exploreAll(setups, STEPS);
+    const reports = await exploreAll(setups, { steps: STEPS });
     const faults = [...kindsOf(reports).values()].map(([shortest]) => shortest && show(shortest));
     expect(faults).to.deep.equal([]);
     expect(reports.reduce((sum, { sequences }) => sum + sequences, 0)).to.be.above(5000);
@@ -16,7 +16,7 @@ describe('Every sequence of a few steps over two channels and a page', () => {
 
   it('shows a server that does not see the cursor of a return', async function () {
     this.timeout(120_000);
-    const reports = await exploreAll(setups.slice(-2), STEPS, () => {}, true);
+    const reports = await exploreAll(setups.slice(-2), { steps: STEPS, isSpoiled: true });
     expect([...kindsOf(reports).keys()]).not.to.deep.equal([]);
   });
 });

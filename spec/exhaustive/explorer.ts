@@ -8,19 +8,21 @@ import type { Report, Task } from './worker.js';
 
 const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url));
 
-/** Explores what can follow each setup, in processes of their own: they have another clock. */
+/**
+ * Explores what can follow each setup, in processes of their own: they have another clock.
+ * @param told is called when a setup is done
+ */
 export async function exploreAll(
   setups: readonly Setup[],
-  steps: number,
+  { steps, seed = 0, isSpoiled = false }: Partial<Task> & Pick<Task, 'steps'>,
   told: (setup: Setup, report: Report) => void = () => {},
-  isSpoiled = false,
 ): Promise<Report[]> {
   const due = [...setups];
   const reports: Report[] = [];
   const work = async () => {
     const worker = fork(WORKER, { execArgv: ['--import', 'tsx'] });
     for (let setup = due.shift(); setup !== undefined; setup = due.shift()) {
-      worker.send({ setup, steps, isSpoiled } satisfies Task);
+      worker.send({ setup, steps, seed, isSpoiled } satisfies Task);
       const [report] = await Promise.race([once(worker, 'message'), once(worker, 'exit')]);
       if (typeof report !== 'object') throw new Error(`The process of ${nameOf(setup)} died with ${report}.`);
       reports.push(report);
@@ -37,7 +39,9 @@ export function kindsOf(reports: readonly Report[]): Map<string, Fault[]> {
   const kinds = new Map<string, Fault[]>();
   const faults = reports.flatMap((report) => report.faults);
   for (const fault of faults.toSorted((one, other) => one.steps.length - other.steps.length)) {
-    const kind = fault.fault.replace(/(?<!status )\d+/g, 'N');
+    const kind = fault.fault.replace(/(status )?\d+/g, (digits, status) =>
+      status === undefined ? 'N' : digits,
+    );
     kinds.set(kind, [...(kinds.get(kind) ?? []), fault]);
   }
   return kinds;

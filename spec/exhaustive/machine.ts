@@ -1,3 +1,4 @@
+import type { Random } from '../support/random.js';
 import type { Hubs } from './hubs.js';
 import { isRequest, type Result, Run, type Setup } from './run.js';
 
@@ -23,11 +24,13 @@ interface Node {
 /**
  * Plays every sequence of up to so many steps behind a setup, the shortest first; from states that are equal on it goes
  * on once, and from a fault on never.
+ * @param random in which order steps are tried: which of the sequences that lead to equal states is continued
  */
 export async function explore(
   setup: Setup,
   steps: number,
   hubs: Hubs,
+  random: Random,
   told: (fault: Fault) => void,
 ): Promise<Figures> {
   const seen = new Set<string>();
@@ -45,7 +48,7 @@ export async function explore(
       told({ setup, steps: sequence, fault });
     } else if (sequence.length < steps) {
       const { state } = run;
-      if (!seen.has(state)) layer.push({ steps: sequence, next: run.next, isWatched });
+      if (!seen.has(state)) layer.push({ steps: sequence, next: shuffled(run.next, random), isWatched });
       seen.add(state);
     }
     await run.end();
@@ -70,4 +73,11 @@ export async function explore(
   }
   figures.states = seen.size;
   return figures;
+}
+
+function shuffled<T>(items: readonly T[], random: Random): T[] {
+  return items
+    .map((item) => ({ item, at: random.next() }))
+    .sort((one, other) => one.at - other.at)
+    .map(({ item }) => item);
 }

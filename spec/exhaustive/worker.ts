@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { Random } from '../support/random.js';
 import { Clock } from './clock.js';
 import { Hubs } from './hubs.js';
 import { explore, type Fault, type Figures } from './machine.js';
@@ -8,6 +9,8 @@ import type { Setup } from './run.js';
 export interface Task {
   readonly setup: Setup;
   readonly steps: number;
+  /** In which order steps are tried: so which of the sequences that lead to equal states is continued. */
+  readonly seed: number;
   /** Whether the server never sees the cursor of a return. */
   readonly isSpoiled: boolean;
 }
@@ -22,12 +25,12 @@ clock.install();
 // Each connection that breaks makes an error.
 Error.stackTraceLimit = 0;
 
-process.on('message', async ({ setup, steps, isSpoiled }: Task) => {
+process.on('message', async ({ setup, steps, seed, isSpoiled }: Task) => {
   const spoil = ({ headers }: IncomingMessage) => {
     delete headers['last-event-id'];
   };
   const faults: Fault[] = [];
   const hubs = new Hubs(clock, isSpoiled ? spoil : undefined);
-  const figures = await explore(setup, steps, hubs, (fault) => faults.push(fault));
+  const figures = await explore(setup, steps, hubs, new Random(seed), (fault) => faults.push(fault));
   process.send?.({ ...figures, faults } satisfies Report);
 });
