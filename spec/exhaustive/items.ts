@@ -34,3 +34,8 @@ function stateOf(names: readonly string[], carried: readonly string[]): string {
 function list(names: readonly string[]): string {
   return [...new Set(names)].sort().join();
 }
+
+/** What `comet:gap` says. */
+export function gapItem(id: string, gaps: readonly string[]): Item {
+  return { id, what: `gap ${list(gaps)}` };
+}

@@ -1,14 +1,11 @@
 import { type Channel, Channels, entriesOf } from './channels.js';
 import { type Cursor, parseCursor, parseOwnCursor } from './cursor.js';
-import { type Ask, channelsItem, type Item, openItem } from './items.js';
+import { type Ask, channelsItem, gapItem, type Item, openItem } from './items.js';
 
-/** A channel that the stream carries. */
+/** A channel that the stream carries. The page was given everything up to `from`. */
 interface Carried {
   readonly channel: Channel;
-  /** The page was given everything up to here. */
   from: number;
-  /** What the page is to be told before that: that the stream carries it, or has lost something of it. */
-  notice: 'channels' | 'gap' | undefined;
 }
 
 interface Stream {
@@ -20,6 +17,9 @@ interface Stream {
   start: string | undefined;
   position: number;
   carried: Carried[];
+  /** What the page is told next: that other channels are carried, and of which names something is lost. */
+  hasJoined: boolean;
+  gaps: string[];
 }
 
 /** What a page must get: the specification of replay. */
@@ -36,7 +36,6 @@ export class Model {
     const isNewcomer = cursor.mark === 'new';
     const all = [...names, ...added];
     const fresh = isNewcomer ? all : isVisit || cursor.isFirst ? added : [];
-
     const gaps: string[] = [];
     const carried: Carried[] = [];
     const starting: Channel[] = [];
@@ -45,14 +44,14 @@ export class Model {
       const from = fresh.includes(name) ? 'new' : this.#standing(name, cursor);
       if (from === 'gap') gaps.push(name);
       if (channel === undefined || from === 'done') continue;
-      if (typeof from === 'number') carried.push({ channel, from, notice: undefined });
+      if (typeof from === 'number') carried.push({ channel, from });
       else starting.push(channel);
     }
     // The position is the cursor, or where nothing is read from there on, the head.
     const position = carried.length > 0 ? (cursor.at as number) : head;
     for (const channel of starting) {
       const [first = head + 1] = entriesOf(channel, channel.rewind);
-      carried.push({ channel, from: first - 1, notice: undefined });
+      carried.push({ channel, from: first - 1 });
     }
 
     const isGone = carried.length === 0;
@@ -64,7 +63,7 @@ export class Model {
     const start = carried.some(({ from }) => from < position) ? mark : undefined;
     const id = isGone ? 'gone' : (start ?? `${position}`);
     const opening = openItem(id, isGone ? [] : all, namesOf(carried), gaps);
-    this.stream = { names: all, opening, start, position, carried };
+    this.stream = { names: all, opening, start, position, carried, hasJoined: false, gaps: [] };
     return 200;
   }
 
@@ -72,16 +71,16 @@ export class Model {
   next(): Item | undefined {
     const { stream } = this;
     if (stream === undefined) return undefined;
-    const { names, opening, start, position, carried } = stream;
+    const { names, opening, start, position, carried, hasJoined, gaps } = stream;
     stream.opening = undefined;
     if (opening !== undefined) return opening;
-    const gaps = carried.filter(({ notice }) => notice === 'gap');
-    if (gaps.length > 0) {
-      for (const one of gaps) one.notice = undefined;
-      // One id can't say that this channel starts, and others are yet to start: everything is to start again.
-      if (start !== undefined) stream.start = 'gap-0!';
-      return { id: stream.start ?? `${position}`, what: `gap ${namesOf(gaps)}` };
-    }
+    stream.hasJoined = false;
+    if (hasJoined) return channelsItem(names, namesOf(carried));
+    stream.gaps = [];
+    // One id can't say that these start, and others have yet to: then everything is to start again.
+    if (gaps.length > 0 && start !== undefined) stream.start = 'gap-0!';
+    if (gaps.length > 0) return gapItem(stream.start ?? `${position}`, gaps);
+
     const unread = carried.flatMap((one) => entriesOf(one.channel).map((seq) => ({ one, seq })));
     const [first] = unread.filter(({ one, seq }) => seq > one.from).sort((p, q) => p.seq - q.seq);
     if (start !== undefined && (first === undefined || first.seq > position)) {
@@ -94,29 +93,22 @@ export class Model {
     }
     const { one, seq } = first;
     const { name, end } = one.channel;
-    if (one.notice !== undefined) {
-      one.notice = undefined;
-      return channelsItem(names, namesOf(carried));
-    }
     one.from = seq;
     if (start === undefined) stream.position = seq;
-    // The name of a channel that has ended waits for the next one.
-    if (seq === end) stream.carried = carried.filter((other) => other !== one);
+    if (seq === end) this.#drop(stream, one);
     return { id: `${start ?? seq}@${name}`, what: seq === end ? `end ${name}` : `${name}${seq}` };
   }
 
-  /**
-   * Histories have let go something. A stream that has yet to give it is cut; or of a channel with `latest`, it goes on from
-   * the newest event, and tells a gap if none is left.
-   */
+  /** A stream that has yet to give what is let go is cut. With `latest` it jumps to the newest event, or tells a gap. */
   overflow(): void {
-    for (const one of this.stream?.carried ?? []) {
-      const { floor, latest, events } = one.channel;
-      if (one.from >= floor) continue;
+    const { stream } = this;
+    if (stream === undefined) return;
+    for (const one of stream.carried.filter(({ channel, from }) => from < channel.floor)) {
+      const { name, floor, latest, events } = one.channel;
       if (!latest) this.stream = undefined;
       const newest = events.at(-1);
-      if (newest === undefined) one.notice = 'gap';
-      one.from = newest === undefined || one.notice === 'gap' ? floor : newest - 1;
+      if (newest === undefined) stream.gaps.push(name);
+      one.from = newest === undefined || stream.gaps.includes(name) ? floor : newest - 1;
     }
   }
 
@@ -132,12 +124,23 @@ export class Model {
     return channel.latest && newest !== undefined ? newest - 1 : 'gap';
   }
 
-  /** A channel of a name that the stream has asked for joins it with its first event. */
+  /** A channel has its first event. It joins the stream if its name waits. */
   #join(channel: Channel): void {
-    const { stream, channels } = this;
-    if (!stream?.names.includes(channel.name) || stream.carried.some((one) => one.channel === channel))
-      return;
-    stream.carried.push({ channel, from: channels.head - 1, notice: 'channels' });
+    const { stream } = this;
+    if (!stream?.names.includes(channel.name) || namesOf(stream.carried).includes(channel.name)) return;
+    stream.carried.push({ channel, from: channel.floor });
+    stream.hasJoined = true;
+  }
+
+  /** The page was given the end of a channel. If the stream carries others, the name waits for the next channel. */
+  #drop(stream: Stream, { channel: { name, end = 0 } }: Carried): void {
+    const { byName, ends } = this.channels;
+    stream.carried = stream.carried.filter(({ channel }) => channel.name !== name);
+    if (stream.carried.length === 0) return;
+    const next = byName.get(name);
+    const floor = next?.end === end ? end : (next?.floor ?? ends.get(name) ?? 0);
+    if (floor > end) stream.gaps.push(name);
+    if (next !== undefined && (next.events.at(-1) ?? next.end ?? 0) > end) this.#join(next);
   }
 }
 

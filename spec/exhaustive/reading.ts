@@ -1,5 +1,5 @@
 import { answerOf } from '../support/wire.js';
-import { channelsItem, type Item, openItem } from './items.js';
+import { channelsItem, gapItem, type Item, openItem } from './items.js';
 
 /** Names and positions of one sequence, and what they are on the wire of a hub that serves many sequences. */
 export class Wire {
@@ -121,7 +121,7 @@ function describe(event: string | undefined, told: Told, names: readonly string[
     case 'comet:channels':
       return channelsItem([...channels, ...waiting], channels).what;
     case 'comet:gap':
-      return `gap ${[...channels].sort()}`;
+      return gapItem('', channels).what;
     case 'comet:end':
       return `end ${channel}`;
     case 'comet:ready':

@@ -320,7 +320,8 @@ export class Run {
     let fault: string | undefined;
     if (!this.#isBlocked) {
       fault = this.#receive(cut === undefined ? this.#handed.length : Number(cut));
-      if (cut === undefined) fault ??= this.#promises.settle(isRefused);
+      // To a stream that ends in order the page returns.
+      if (cut === undefined && (!isOver || isRefused)) fault ??= this.#promises.settle(isRefused);
     }
     if (isOver || cut !== undefined) this.#lose();
     return fault;

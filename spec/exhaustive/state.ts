@@ -56,8 +56,8 @@ function ofStream(
 ): { positions: number[]; text: string[] } {
   const { stream, channels } = model;
   if (stream === undefined) return { positions: [], text: [] };
-  const { names, opening, start, position, carried } = stream;
-  const text = [labels(names, order), String(opening !== undefined)];
+  const { names, opening, start, position, carried, hasJoined, gaps } = stream;
+  const text = [labels(names, order), `${opening !== undefined} ${hasJoined}`, labels(gaps, order)];
   if (start !== undefined) text.push(`${start} ~${position}`);
   for (const item of flight) {
     text.push(relabel(`${item.id} ${item.what}`.replace(/\d+/g, '~$&'), order));
@@ -76,9 +76,9 @@ function ofStream(
       ),
     );
   const unread = isBlocked ? carried : [];
-  for (const { channel, from, notice } of unread) {
+  for (const { channel, from } of unread) {
     const { name, events, floor, end } = channel;
-    text.push(`${relabel(name, order)} ~${from} ${notice}`);
+    text.push(`${relabel(name, order)} ~${from}`);
     if (channels.byName.get(name) !== channel)
       text.push(`${events.map((seq) => `#${seq}`)} #${floor} #${end}`);
   }
