@@ -60,6 +60,8 @@ export class Checker {
       const heard = heardBy(one);
       read.set(one, new Set(heard?.frames.map(({ serial }) => serial ?? Number.NaN)));
       this.figures.streams += 1;
+      const via = String(one.client?.join.via);
+      this.figures.vias[via] = (this.figures.vias[via] ?? 0) + 1;
       this.figures.framesRead += heard?.frames.length ?? 0;
       if (one.sent?.connection.wasBlocked) this.figures.blocked += 1;
       this.figures.leaves[String(one.left)] = (this.figures.leaves[String(one.left)] ?? 0) + 1;
@@ -72,6 +74,9 @@ export class Checker {
   #count({ listeners, delivered, failed, unknown, reasons }: Outcome): void {
     const { figures } = this;
     figures.outcomes += 1;
+    const { protocol, transport } = this.#plan;
+    const over = `${protocol} over ${transport}`;
+    figures.over[over] = (figures.over[over] ?? 0) + 1;
     figures.listeners += listeners;
     figures.delivered += delivered;
     figures.failed += failed;

@@ -56,6 +56,7 @@ export abstract class Connection {
   wasBlocked = false;
   protected readonly handle: Handle;
   protected isClosed = false;
+  #secured: TLSSocket | undefined;
   readonly #onStream: (sent: Sent) => void;
 
   constructor(
@@ -81,7 +82,13 @@ export abstract class Connection {
 
   /** TLS was agreed on. */
   secure(socket: TLSSocket): void {
+    this.#secured = socket;
     this.#watchClose(socket);
+  }
+
+  /** Whether its FIN is under way. */
+  get isEnding(): boolean {
+    return this.socket.writableEnded || this.#secured?.writableEnded === true;
   }
 
   /** The counts are from now on as they are, with what can be had now. */

@@ -12,6 +12,7 @@ import { addFigures, type Figures, noFigures } from './record.js';
 // One schedule again: npm run test:long -- --seed SEED
 
 const SHOWN = 10;
+const COMPRESSORS = ['compression', '@polka/compression', 'http-compression'];
 
 const { values } = parseArgs({
   options: {
@@ -112,13 +113,16 @@ function conclude(sum: Figures, failing: number, elapsed: number): void {
     ['schedules', sum.schedules],
     ['  of which failed', failing],
     ['outcomes', sum.outcomes],
+    ...sorted(sum.over).map(([over, count]): [string, number] => [`  ${over}`, count]),
     ['their listeners', sum.listeners],
     ['  delivered', `${sum.delivered} (${percent(sum.delivered)})`],
-    ...Object.entries(sum.reasons)
-      .toSorted(([a], [b]) => a.localeCompare(b))
-      .map(([reason, count]): [string, string] => [`  failed: ${reason}`, `${count} (${percent(count)})`]),
+    ...sorted(sum.reasons).map(([reason, count]): [string, string] => [
+      `  failed: ${reason}`,
+      `${count} (${percent(count)})`,
+    ]),
     ['  unknown', `${sum.unknown} (${percent(sum.unknown)})`],
     ['streams', sum.streams],
+    ...sorted(sum.vias).map(([via, count]): [string, number] => [`  by ${via}`, count]),
     ['  of which blocked', sum.blocked],
     ['  of which judged by what the client read', sum.judged],
     ['events read by clients', sum.framesRead],
@@ -128,9 +132,14 @@ function conclude(sum: Figures, failing: number, elapsed: number): void {
     ['time', `${(elapsed / 1000).toFixed(0)} s`],
     ['Node', process.version],
     ['Express', `${versionOf('express')}, ${versionOf('express4')}, none`],
+    ['compressors', COMPRESSORS.map((name) => `${name} ${versionOf(name)}`).join(', ')],
   ];
   console.log();
   for (const [name, value] of rows) console.log(`${name.padEnd(42)} ${value}`);
+}
+
+function sorted(counts: Readonly<Record<string, number>>): [name: string, count: number][] {
+  return Object.entries(counts).toSorted(([a], [b]) => a.localeCompare(b));
 }
 
 function versionOf(name: string): string {

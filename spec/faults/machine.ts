@@ -375,7 +375,7 @@ class Machine {
     if (fault === 'end') this.#responses.get(client)?.end();
     else if (fault === 'destroy') socket.destroy();
     // Only TCP has a RST; and while a FIN is under way, Node's resetAndDestroy neither resets nor closes.
-    else if (this.#plan.transport !== 'unix' && !socket.writableEnded) socket.resetAndDestroy();
+    else if (this.#plan.transport !== 'unix' && !connection.isEnding) socket.resetAndDestroy();
     else socket.destroy(new Error(`a fault of the schedule, at client ${step.peer}`));
   }
 
@@ -413,6 +413,8 @@ class Machine {
       this.doing = `reading the rest of client ${index}`;
       await peer.closed;
     }
+    // A session of HTTP/2 may not notice that its client is gone, while it does not read.
+    for (const { socket } of this.#server.connections) socket.destroy();
     this.doing = 'closing the server';
     await closed;
   }

@@ -105,7 +105,8 @@ export class Peer {
   reset(): void {
     this.provoked.add('reset');
     // While a FIN is under way, Node's resetAndDestroy neither resets nor closes (uv_tcp_close_reset: EINVAL).
-    const canReset = this.#canReset && !this.#wire.writableEnded;
+    const isEnded = this.#socket.writableEnded || this.#wire.writableEnded || this.#wire.destroyed;
+    const canReset = this.#canReset && !isEnded;
     if (canReset) this.#wire.resetAndDestroy();
     else this.#wire.destroy();
     this.#socket.destroy();

@@ -57,6 +57,8 @@ export interface Written {
 export interface Figures {
   schedules: number;
   outcomes: number;
+  /** Outcomes, by what their streams went over. */
+  over: Record<string, number>;
   listeners: number;
   delivered: number;
   unknown: number;
@@ -66,6 +68,8 @@ export interface Figures {
   unsettled: number;
   settledTwice: number;
   streams: number;
+  /** Streams, by the way that their bytes went. */
+  vias: Record<string, number>;
   blocked: number;
   /** Connections of which the count of what the kernel took was held against what the client read. */
   judged: number;
@@ -77,6 +81,7 @@ export function noFigures(): Figures {
   return {
     schedules: 0,
     outcomes: 0,
+    over: {},
     listeners: 0,
     delivered: 0,
     unknown: 0,
@@ -86,6 +91,7 @@ export function noFigures(): Figures {
     unsettled: 0,
     settledTwice: 0,
     streams: 0,
+    vias: {},
     blocked: 0,
     judged: 0,
     framesRead: 0,
