@@ -199,7 +199,9 @@ for (const { name, make } of [
         });
 
         it('a request that is pipelined behind another gets its stream', async () => {
-          const { push, news, server } = await house((push) => make().use(compress() as RequestHandler, push));
+          const { push, news, server } = await house((push) =>
+            make().use(compress() as RequestHandler, push),
+          );
           const client = await RawClient.connect(server.port);
           const headers = { 'Accept-Encoding': 'gzip' };
           const joined = nextJoin(push);
