@@ -302,7 +302,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
 
   /** A channel that it waited for gets its first event, or has had it. */
   join(feed: Feed): void {
-    if (this.#left) return;
+    // A stream that ends in order carries nothing new: its client comes back.
+    if (this.#left || this.#ending !== undefined) return;
     const { groups, settings } = this.#hall;
     const { maxListenersPerChannel: limit } = settings;
     const notice = this.#noticed();
