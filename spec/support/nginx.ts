@@ -81,6 +81,8 @@ export class Nginx {
     this.log = '';
     this.#child?.kill('SIGHUP');
     await this.#says('start worker process ');
+    // Until then an old worker may take a connection, whose streams it refuses.
+    await this.#says('gracefully shutting down');
   }
 
   /** As if the power had failed. */
