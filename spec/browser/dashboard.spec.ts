@@ -23,7 +23,10 @@ describe('The dashboard in a browser', function () {
   beforeEach(() => visit.begin());
   afterEach(async function () {
     // A test that failed leaves a page that tells nothing about the next.
-    if (this.currentTest?.state === 'failed') visit = await Visit.open(browser, demo);
+    if (this.currentTest?.state !== 'failed') return;
+    await demo.post('trouble/away');
+    await visit.page.context().close();
+    visit = await Visit.open(browser, demo);
   });
   after(async () => {
     await Promise.all([browser?.close(), demo.kill()]);
@@ -118,6 +121,8 @@ describe('The dashboard in a browser', function () {
     // Nothing that would share the outcomes: the stalled one alone listens.
     await page.getByLabel('Simulated clients').selectOption('tail');
     await page.getByLabel('Listen to tail').uncheck();
+    await visit.says('#happened li', '1 listener on machine, chat');
+    await visit.says('#total-listeners', /^1$/);
     await page.getByRole('button', { name: 'One stops reading' }).click();
     await visit.says('#trouble .condition', 'not reading');
     await page.getByRole('button', { name: 'Write 8 MiB' }).click();
@@ -227,6 +232,7 @@ describe('The dashboard in a browser', function () {
     await visit.isSound('light', 360);
     await visit.isSound('dark', 1600);
     await page.setViewportSize({ width, height });
+    await demo.post('trouble/away');
     visit.faultless();
   });
 

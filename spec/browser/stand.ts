@@ -58,6 +58,8 @@ export class Visit {
     await this.page.getByRole('link', { name: 'Overview' }).click();
     await this.says('#monitor-text', 'Monitor live');
     await this.says('#stream-text', /^Listening/);
+    // Chromium reads on for up to 5 s from an EventSource that was closed as its response began.
+    await this.says('#total-listeners', /^1$/);
     await this.page.getByRole('button', { name: 'Clear' }).click();
     this.faults.length = 0;
   }
