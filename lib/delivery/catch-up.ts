@@ -22,7 +22,7 @@ export class CatchUp {
   start(reader: BehindReader): void {
     if (this.#until === undefined) {
       this.#until = performance.now() + HOLD_MS;
-      this.#context.run(() => setImmediate(this.#turn));
+      this.#context.run(() => setImmediate(this.#rest));
     }
     const mayRead = this.#behind.size === 0 && performance.now() < this.#until;
     if (mayRead && reader.readOn(this.#until)) return;
@@ -37,6 +37,12 @@ export class CatchUp {
     }
     this.#behind.add(reader);
   }
+
+  /** Ends a turn in which readers started: those that are not done have had its time, and read on in the next. */
+  readonly #rest = (): void => {
+    this.#until = this.#behind.size === 0 ? undefined : 0;
+    if (this.#behind.size > 0) setImmediate(this.#turn);
+  };
 
   readonly #turn = (): void => {
     this.#until = undefined;
