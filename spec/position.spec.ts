@@ -1,6 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { formatPosition, formatStart, NOWHERE, parseCursor, Sequence } from '../lib/core/position.js';
+import {
+  formatGone,
+  formatPosition,
+  formatStart,
+  NOWHERE,
+  parseCursor,
+  Sequence,
+} from '../lib/core/position.js';
 
 const positionOf = (text: string) => parseCursor(text).position;
 
@@ -108,8 +115,9 @@ describe('A cursor', () => {
   });
 
   it('says where nothing is left', () => {
-    expect(parseCursor('gone')).to.include({ position: null, isGone: true });
-    expect(parseCursor('a-1')).to.include({ isGone: false });
+    const id = formatGone({ epoch: 'a', seq: 1 });
+    expect(parseCursor(id)).to.deep.include({ position: null, goneAt: { epoch: 'a', seq: 1 } });
+    expect(parseCursor('a-1')).to.include({ goneAt: undefined });
   });
 });
 

@@ -92,10 +92,28 @@ describe('A channel that ended while its client was away', () => {
     job.end({ linger: 0 });
     const gone = await status();
     expect(gone.status).to.equal(200);
-    expect(gone.body)
-      .to.include('id: gone\nevent: comet:open\n')
-      .and.include('"recovered":false,"gaps":["job"]');
-    expect((await status(query('job'), 'gone')).status).to.equal(404);
+    expect(gone.body).to.include('"recovered":false,"gaps":["job"]');
+    const [, id] = /id: (gone-\w+-2)\nevent: comet:open\n/.exec(gone.body) ?? [];
+    expect((await status(query('job'), id)).status).to.equal(404);
+  });
+
+  it('is told as a gap again, if another channel of its name has come and ended since', async () => {
+    const { push, status } = await away({}, ['job']);
+    const gone = async (id?: string) => {
+      const { status: code, body } = await status(query('job'), id);
+      return code === 200 ? /id: (gone-\w+-\d+)\n/.exec(body)?.[1] : `${code}`;
+    };
+    channel(push, 'job').write('result');
+    channel(push, 'job').end({ linger: 0 });
+    const first = await gone();
+    const again = push.channels.create({ name: 'job' });
+    again.write('another result');
+    again.end({ linger: 0 });
+    const second = await gone(first);
+    expect(second)
+      .to.match(/^gone-/)
+      .and.not.equal(first);
+    expect(await gone(second)).to.equal('404');
   });
 
   it('is a gap of its own, where other channels go on', async () => {

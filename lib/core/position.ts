@@ -28,18 +28,22 @@ export interface ClientCursor {
   readonly restarts: string | undefined;
   /** The client lost its first start: the names that were new in its request are new again. */
   readonly isFirst: boolean;
-  /** The server had told the client that nothing of its channels is left. */
-  readonly isGone: boolean;
+  /** The server told the client, at this position, that nothing of its channels is left. */
+  readonly goneAt: Position | undefined;
 }
-
-/** The cursor of a client whose channels are all gone: it is told 404 when it returns with it. */
-export const GONE = 'gone';
 
 // `new` or a position; `+` and `!` while starts are under way; the label of a channel. The label of an ordinary event
 // (no `!`) is for the page to read, and is ignored in a cursor.
 const CURSOR = /^(?:(new(?=!))|([0-9a-z]{1,32})-(0|[1-9]\d{0,15}))(\+)?(!)?(?:@(.*))?$/s;
 
-const NEWCOMER: ClientCursor = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
+const GONE = /^gone-([0-9a-z]{1,32})-(0|[1-9]\d{0,15})$/;
+
+const NEWCOMER: ClientCursor = {
+  position: undefined,
+  restarts: undefined,
+  isFirst: false,
+  goneAt: undefined,
+};
 
 /** Reads the id that a client heard last. An empty one is that of a newcomer. */
 export function parseCursor(text: string): ClientCursor {
@@ -51,12 +55,22 @@ export function parseCursor(text: string): ClientCursor {
     match !== undefined && Number.isSafeInteger(seq) && (plus === undefined || bang !== undefined);
   const position = isPosition ? { epoch, seq } : null;
   const restarts = isPosition && bang !== undefined && label !== undefined ? nameOf(label) : undefined;
-  return { position, restarts, isFirst: isPosition && plus !== undefined, isGone: text === GONE };
+  return { position, restarts, isFirst: isPosition && plus !== undefined, goneAt: goneAt(text) };
+}
+
+function goneAt(text: string): Position | undefined {
+  const [, epoch, digits] = GONE.exec(text) ?? [];
+  return epoch === undefined ? undefined : { epoch, seq: Number(digits) };
 }
 
 /** A position as it goes on the wire: `9f3ac1-1024`. */
 export function formatPosition({ epoch, seq }: Position): string {
   return `${epoch}-${seq}`;
+}
+
+/** The cursor of a client whose channels are all gone. It says up to where that was told. */
+export function formatGone(position: Position): string {
+  return `gone-${formatPosition(position)}`;
 }
 
 /** A position of no epoch: every channel starts anew for a client that returns with it. */

@@ -86,6 +86,12 @@ export class EndedChannels {
     return this.#ends.has(name);
   }
 
+  /** Whether a channel of this name is known to have ended after a position of the present epoch, or was forgotten. */
+  hasEndedAfter(name: string, seq: number): boolean {
+    const forgotten = this.#since === Infinity ? 0 : this.#since;
+    return Math.max(forgotten, this.#ends.get(name) ?? 0) > seq;
+  }
+
   /** Up to this position of the present epoch a channel of this name may have ended; 0 if none has. */
   lastEnd(name: string): number {
     return Math.max(this.#since, this.#ends.get(name) ?? 0);

@@ -186,9 +186,9 @@ export class Feed {
     if (this.#writers !== undefined) for (const writer of this.#writers) writer.moved();
   }
 
-  /** Whether an event was written on the channel. */
+  /** Whether an event was written on the channel, or its end. */
   get hasBegun(): boolean {
-    return !this.log.isWhole || this.log.size > (this.log.isEnded ? 1 : 0);
+    return !this.log.isWhole || this.log.size > 0;
   }
 
   /** Has the laggards that have yet to read the frame at `seq` do so, if they can. */

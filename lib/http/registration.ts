@@ -188,11 +188,16 @@ export class Registration {
   #answerEnded(request: Request, response: Response, wish: Wish): Refusal<RefusalCode> | undefined {
     const { ended, sequence, settings } = this.#door.roster;
     const { cursor, missing } = wish;
+    const { goneAt, position } = cursor;
     const { gaps } = beginningOf(wish, sequence, ended);
-    if (gaps.length > 0 && !cursor.isGone) {
+    // A client that was told so comes back with that. Since then a channel may have been made, written to, and ended.
+    const isNews =
+      goneAt?.epoch !== sequence.epoch || missing.some((name) => ended.hasEndedAfter(name, goneAt.seq));
+    if (gaps.length > 0 && isNews) {
+      const { epoch, head } = sequence;
       this.#tell(200, 'GONE', missing);
-      answerStream(request, response, {}, encodeGone(drawn(settings.retry), gaps));
-    } else if (cursor.position !== undefined && !cursor.isGone && missing.some((name) => ended.has(name))) {
+      answerStream(request, response, {}, encodeGone(drawn(settings.retry), { epoch, seq: head }, gaps));
+    } else if (position && missing.some((name) => ended.has(name))) {
       // It has heard the end of its channels. At 204 an EventSource stops (WHATWG HTML §9.2.3).
       this.#tell(204, 'ENDED', missing);
       answerEmpty(response);

@@ -1,6 +1,6 @@
 import { thisTurn } from '../core/clock.js';
 import { FrameTooLargeError, InvalidDataError, InvalidEventNameError } from '../core/errors.js';
-import { formatPosition, GONE, type Position } from '../core/position.js';
+import { formatGone, formatPosition, type Position } from '../core/position.js';
 import { type Encoded, encode, Payload } from './payload.js';
 
 // The grammar of an event stream: WHATWG HTML §9.2.5 (parsing) and §9.2.6 (interpreting). A field is written
@@ -161,9 +161,10 @@ export function encodeOpening({ retry, id, listener, channels, waiting, gaps, mi
 }
 
 /** The whole answer to a client that returns to channels of which none exists any more, while it may have missed something. */
-export function encodeGone(retry: number, gaps: readonly string[]): string {
+export function encodeGone(retry: number, position: Position, gaps: readonly string[]): string {
   const data = `{"protocol":1,"listener":null,"channels":[],"waiting":[],${gapsOf(gaps)}}`;
-  return `:ok\nretry: ${retry}\nid: ${GONE}\nevent: comet:open\ndata: ${data}\n\n${gaps.map(endEvent).join('')}`;
+  const id = formatGone(position);
+  return `:ok\nretry: ${retry}\nid: ${id}\nevent: comet:open\ndata: ${data}\n\n${gaps.map(endEvent).join('')}`;
 }
 
 /** A new time to wait before a reconnect. A field takes effect with its line: no blank line, so no event. */

@@ -8,11 +8,14 @@ export interface Cursor {
   readonly isFirst?: boolean;
   /** The channel that has yet to start. */
   readonly restarts?: string | undefined;
+  /** Up to here the page was told that its channels are gone. */
+  readonly goneAt?: number;
 }
 
 /** Reads a cursor: `12`, `12@a`; in the middle of a start `new!`, `12!@a`; `12+!@a` where the request had new names. */
 export function parseCursor(text: string, head: number): Cursor {
   if (text === '') return { mark: 'new' };
+  if (text.startsWith('gone-')) return { mark: 'gap-0', goneAt: Number(text.slice(5)) };
   const [, mark, plus, bang, label] = /^(new(?=!)|gap-0|\d+)(\+(?=!))?(!)?(?:@(.*))?$/.exec(text) ?? [];
   if (mark === 'new') return { mark };
   const isFirst = plus !== undefined;

@@ -1,26 +1,7 @@
 import { type Channel, Channels, entriesOf } from './channels.js';
 import { type Cursor, parseCursor, parseOwnCursor } from './cursor.js';
 import { type Ask, channelsItem, gapItem, type Item, openItem } from './items.js';
-
-/** A channel that the stream carries. The page was given everything up to `from`. */
-interface Carried {
-  readonly channel: Channel;
-  from: number;
-}
-
-interface Stream {
-  /** The names of its request. */
-  readonly names: readonly string[];
-  /** What the page is told first. */
-  opening: Item | undefined;
-  /** While starts are under way: what their ids begin with. */
-  start: string | undefined;
-  position: number;
-  carried: Carried[];
-  /** What the page is told next: that other channels are carried, and of which names something is lost. */
-  hasJoined: boolean;
-  gaps: string[];
-}
+import { type Carried, namesOf, type Stream } from './stream.js';
 
 /** What a page must get: the specification of replay. */
 export class Model {
@@ -55,13 +36,14 @@ export class Model {
     }
 
     const isGone = carried.length === 0;
-    if (isGone && (gaps.length === 0 || (isVisit ? own : returned) === 'gone')) {
+    const isNews = all.some((name) => (ends.get(name) ?? 0) > (cursor.goneAt ?? -1));
+    if (isGone && (gaps.length === 0 || (cursor.goneAt !== undefined && !isNews))) {
       return gaps.length === 0 && !isNewcomer && all.some((name) => ends.has(name)) ? 204 : 404;
     }
     // What a start has before the position comes first, under ids that make a broken one begin again.
     const mark = `${cursor.mark}${fresh.length > 0 && !isNewcomer ? '+' : ''}!`;
     const start = carried.some(({ from }) => from < position) ? mark : undefined;
-    const id = isGone ? 'gone' : (start ?? `${position}`);
+    const id = isGone ? `gone-${head}` : (start ?? `${position}`);
     const opening = openItem(id, isGone ? [] : all, namesOf(carried), gaps);
     this.stream = { names: all, opening, start, position, carried, hasJoined: false, gaps: [] };
     return 200;
@@ -71,16 +53,18 @@ export class Model {
   next(): Item | undefined {
     const { stream } = this;
     if (stream === undefined) return undefined;
-    const { names, opening, start, position, carried, hasJoined, gaps } = stream;
+    const { names, opening, start, position, hasJoined, gaps } = stream;
     stream.opening = undefined;
     if (opening !== undefined) return opening;
     stream.hasJoined = false;
-    if (hasJoined) return channelsItem(names, namesOf(carried));
+    if (hasJoined) return channelsItem(names, namesOf(stream.carried));
     stream.gaps = [];
     // One id can't say that these start, and others have yet to: then everything is to start again.
     if (gaps.length > 0 && start !== undefined) stream.start = 'gap-0!';
     if (gaps.length > 0) return gapItem(stream.start ?? `${position}`, gaps);
+    if (start === undefined && this.#drop(stream)) return this.next();
 
+    const { carried } = stream;
     const unread = carried.flatMap((one) => entriesOf(one.channel).map((seq) => ({ one, seq })));
     const [first] = unread.filter(({ one, seq }) => seq > one.from).sort((p, q) => p.seq - q.seq);
     if (start !== undefined && (first === undefined || first.seq > position)) {
@@ -95,7 +79,6 @@ export class Model {
     const { name, end } = one.channel;
     one.from = seq;
     if (start === undefined) stream.position = seq;
-    if (seq === end) this.#drop(stream, one);
     return { id: `${start ?? seq}@${name}`, what: seq === end ? `end ${name}` : `${name}${seq}` };
   }
 
@@ -124,26 +107,30 @@ export class Model {
     return channel.latest && newest !== undefined ? newest - 1 : 'gap';
   }
 
-  /** A channel has its first event. It joins the stream if its name waits. */
+  /** A channel has its first event, or its end. It joins the stream if its name waits, unless the stream is about to end. */
   #join(channel: Channel): void {
     const { stream } = this;
-    if (!stream?.names.includes(channel.name) || namesOf(stream.carried).includes(channel.name)) return;
+    if (stream === undefined || stream.carried.length === 0) return;
+    if (!stream.names.includes(channel.name) || namesOf(stream.carried).includes(channel.name)) return;
     stream.carried.push({ channel, from: channel.floor });
     stream.hasJoined = true;
   }
 
-  /** The page was given the end of a channel. If the stream carries others, the name waits for the next channel. */
-  #drop(stream: Stream, { channel: { name, end = 0 } }: Carried): void {
+  /**
+   * Drops the channels whose end the stream took. If it carries others, their names wait for the next channels.
+   * Returns whether the page has to be told something.
+   */
+  #drop(stream: Stream): boolean {
     const { byName, ends } = this.channels;
-    stream.carried = stream.carried.filter(({ channel }) => channel.name !== name);
-    if (stream.carried.length === 0) return;
-    const next = byName.get(name);
-    const floor = next?.end === end ? end : (next?.floor ?? ends.get(name) ?? 0);
-    if (floor > end) stream.gaps.push(name);
-    if (next !== undefined && (next.events.at(-1) ?? next.end ?? 0) > end) this.#join(next);
+    const over = stream.carried.filter(({ channel: { end }, from }) => end !== undefined && end <= from);
+    stream.carried = stream.carried.filter((one) => !over.includes(one));
+    if (stream.carried.length === 0) return false;
+    for (const { channel } of over) {
+      const { name, end = 0 } = channel;
+      const next = byName.get(name) === channel ? undefined : byName.get(name);
+      if ((next?.floor ?? ends.get(name) ?? 0) > end) stream.gaps.push(name);
+      if (next !== undefined && (next.events.at(-1) ?? next.end) !== undefined) this.#join(next);
+    }
+    return stream.hasJoined || stream.gaps.length > 0;
   }
-}
-
-function namesOf(carried: readonly Carried[]): string[] {
-  return carried.map(({ channel }) => channel.name);
 }

@@ -24,12 +24,14 @@ export class Wire {
   }
 
   id(id: string): string {
+    if (id.startsWith(GONE)) return GONE + this.id(id.slice(GONE.length));
     const positioned = id.replace(/^\d+/, (position) => `${this.#epoch}-${Number(position) + this.#base}`);
     return positioned.includes('@') ? this.name(positioned) : positioned;
   }
 
   /** An id that came over the wire. */
   localId(id: string): string {
+    if (id.startsWith(GONE)) return GONE + this.localId(id.slice(GONE.length));
     const [, digits = '', rest] = id.startsWith(this.#prefix) ? (POSITION.exec(id) ?? []) : [];
     return this.local(digits === '' ? id : `${Number(digits) - this.#base}${rest}`);
   }
@@ -40,6 +42,7 @@ export class Wire {
   }
 }
 
+const GONE = 'gone-';
 const POSITION = /^[^-]+-(\d+)(.*)$/;
 
 /** What has come of an answer. */

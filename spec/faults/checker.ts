@@ -291,7 +291,9 @@ export class Checker {
   /** Whether the hub ended the stream after all that it had written. */
   #isWhole({ client, left }: Attendance, heard: Heard): boolean {
     // The end of a response of HTTP/1.0 is that of its connection, also where it was cut off.
-    const isCut = client?.join.via === 'http/1.0' && left === 'drained' && !this.#plan.calm;
+    const mayBeCut =
+      (left === 'drained' && !this.#plan.calm) || (client?.peer.provoked.has('finish') && !this.#hasHalves);
+    const isCut = client?.join.via === 'http/1.0' && mayBeCut === true;
     return heard.complete && ORDERLY.has(left) && !isCut;
   }
 }

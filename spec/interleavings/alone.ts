@@ -452,9 +452,13 @@ class Game implements Case {
     });
     const hasEnd = items.some((own) => own.some(({ data }) => data === undefined));
     let due = '404 UNKNOWN_CHANNEL';
-    if (position !== undefined && !cursor.isGone) {
-      if (isMissed) due = '200 GONE';
-      else if (hasEnd) due = '204 ENDED';
+    const { goneAt } = cursor;
+    const isNews = items.some((own) =>
+      own.some((item) => item.data === undefined && item.seq > (goneAt?.seq ?? -1)),
+    );
+    if (position !== undefined) {
+      if (isMissed && (goneAt?.epoch !== this.epoch || isNews)) due = '200 GONE';
+      else if (hasEnd && position !== null) due = '204 ENDED';
     }
     if (!present.includes('yes') && answer === due) return;
     const told = `${answer || stream.status} for ${due} at ${head}`;

@@ -272,7 +272,7 @@ class Walk {
   /** None of its channels is there any more. */
   #gone(cursor: Cursor & { fresh: readonly string[] }, gaps: readonly string[]): void {
     const { id } = this.#stream.told[0] as Told;
-    if (id !== 'gone' || this.carried.size > 0 || gaps.length === 0)
+    if (!id?.startsWith(`gone-${this.#case.epoch}-`) || this.carried.size > 0 || gaps.length === 0)
       this.fail('is told wrongly that all is gone');
     this.#case.refusal(this.#stream);
     for (const name of gaps)

@@ -141,16 +141,19 @@ export interface Cursor {
   readonly restarts: string | undefined;
   /** What is in `new_chan_id` is new again. */
   readonly isFirst: boolean;
-  readonly isGone: boolean;
+  /** It was told, at this position, that all is gone. */
+  readonly goneAt: { readonly epoch: string; readonly seq: number } | undefined;
 }
 
 export function cursorOf(id: string | undefined): Cursor {
-  const none = { position: undefined, restarts: undefined, isFirst: false, isGone: false };
+  const none = { position: undefined, restarts: undefined, isFirst: false, goneAt: undefined };
   if (id === undefined || id === '' || id.startsWith('new!')) return none;
   const [, epoch = '', seq, plus, bang, label] = /^([0-9a-z]+)-(\d+)(?:(\+?)(!))?(?:@(.*))?$/.exec(id) ?? [];
-  if (seq === undefined) return { ...none, position: null, isGone: id === 'gone' };
+  if (id.startsWith('gone-'))
+    return { ...none, position: null, goneAt: cursorOf(id.slice(5)).position ?? undefined };
+  if (seq === undefined) return { ...none, position: null };
   const restarts = bang === undefined ? undefined : label;
-  return { position: { epoch, seq: Number(seq) }, restarts, isFirst: plus === '+', isGone: false };
+  return { position: { epoch, seq: Number(seq) }, restarts, isFirst: plus === '+', goneAt: undefined };
 }
 
 /** What a request says: where it stands, and which of its names are new. */
