@@ -222,25 +222,26 @@ describe('What the documentation lists', () => {
     expectToTell(paragraph, () => comet().on('nonsense' as 'join', () => {}));
   });
 
-  it('are all that a user of Redis must be allowed', async () => {
-    const acl = readPage('docs/cluster.md').blocks.find(({ code }) => code.startsWith('ACL SETUSER'))!;
-    const redis = await RedisServer.start();
-    await redis.command(...acl.code.trim().split(/\s+/));
-    const url = redis.url.replace('//', '//comet:secret@');
-    const make = () => hub({ backplane: redisBackplane({ client: createClient({ url }) }) });
-    const [one, other] = [await make(), await make()];
-    await Promise.all([one, other].map(({ push }) => healthy(push)));
+  for (const database of [0, 1])
+    it(`are all that a user of Redis must be allowed on database ${database}`, async () => {
+      const acl = readPage('docs/cluster.md').blocks.find(({ code }) => code.startsWith('ACL SETUSER'))!;
+      const redis = await RedisServer.start();
+      await redis.command(...acl.code.trim().split(/\s+/));
+      const url = redis.url.replace('//', '//comet:secret@');
+      const make = () => hub({ backplane: redisBackplane({ client: createClient({ url, database }) }) });
+      const [one, other] = [await make(), await make()];
+      await Promise.all([one, other].map(({ push }) => healthy(push)));
 
-    const news = one.push.channels.open('news', { log: { frames: 1 } });
-    const client = await listen(other.server.url, 'news');
-    for (const data of ['a', 'b', 'c']) expect((await news.send(data)).delivered, data).to.equal(1);
-    expect((await news.countListeners()).listeners).to.equal(1);
-    await redis.cutConnections();
-    expect((await news.send('d')).delivered).to.equal(1);
-    news.end();
-    await client.ended();
-    expect(client.messages).to.deep.equal(['a', 'b', 'c', 'd']);
-    await other.push.close();
-    expect((await one.push.health()).reason).to.equal(null);
-  });
+      const news = one.push.channels.open('news', { log: { frames: 1 } });
+      const client = await listen(other.server.url, 'news');
+      for (const data of ['a', 'b', 'c']) expect((await news.send(data)).delivered, data).to.equal(1);
+      expect((await news.countListeners()).listeners).to.equal(1);
+      await redis.cutConnections();
+      expect((await news.send('d')).delivered).to.equal(1);
+      news.end();
+      await client.ended();
+      expect(client.messages).to.deep.equal(['a', 'b', 'c', 'd']);
+      await other.push.close();
+      expect((await one.push.health()).reason).to.equal(null);
+    });
 });

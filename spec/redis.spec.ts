@@ -237,7 +237,7 @@ describe('A node on Redis', () => {
     const raw = await rawClient(redis);
     const [a, b] = await nodes(redis.port, ['a', 'b']);
     const news = a!.push.channels.create({ name: 'news' });
-    const topic = `${KEY}topic:news`;
+    const topic = `${KEY}0:topic:news`;
     const subscribers = async () => (await raw.pubSubNumSub([topic]))[topic];
     await news.send('to nobody');
     expect(await subscribers()).to.equal(0);
@@ -447,7 +447,7 @@ describe('An outcome of several nodes', () => {
     const news = a!.push.channels.create({ name: 'news' });
     await a!.push.health();
     const clients = await Promise.all([b!.listen('news'), b!.listen('news'), c!.listen('news')]);
-    const heard = await overhear(redis, `${KEY}node:*`);
+    const heard = await overhear(redis, `${KEY}0:node:*`);
     for (const text of texts(100)) news.write(text);
     await Promise.all(clients.map((client) => client.heard(100)));
     expect(await news.send('asked')).to.deep.equal(delivered(3));
@@ -461,7 +461,7 @@ describe('An outcome of several nodes', () => {
     const news = a!.push.channels.create({ name: 'news' });
     await a!.push.health();
     await b!.listen('news');
-    const heard = await overhear(redis, `${KEY}node:*`);
+    const heard = await overhear(redis, `${KEY}0:node:*`);
     const outcomes = await Promise.all(texts(500).map((text) => news.send(text)));
     for (const outcome of outcomes) expect(outcome).to.deep.equal(delivered(1));
     expect((await heard()).filter(({ text }) => text.startsWith('w ')).length).to.be.within(1, 250);

@@ -129,6 +129,8 @@ export class Follower {
   #due = false;
   // What came behind the mark of a round whose snapshot has not come.
   #heldBack: Entry[] | undefined;
+  // The epoch of the last entry that was of another epoch than the one that is followed.
+  #doubted: string | undefined;
   #sinceLook = 0;
   #isClosed = false;
   #cause = new Error('The backplane did not answer in time.');
@@ -243,15 +245,21 @@ export class Follower {
     }
     const mirror = this.#mirrors.get(entry.chanId);
     if (mirror === undefined || !mirror.attached) {
-      if (mirror !== undefined && entry.body === null) this.#end(mirror, entry.seq);
+      if (mirror !== undefined && entry.body === null) {
+        if (entry.epoch === this.#hub.sequence.epoch) this.#end(mirror, entry.seq);
+        else this.#doubtEpoch(entry.epoch);
+      }
       if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
       return;
     }
     if (!this.#synced) return;
     const { sequence } = this.#hub;
-    const isOfNow = entry.epoch === sequence.epoch;
-    if (isOfNow && entry.seq <= mirror.last) return;
-    if (isOfNow && entry.seq > sequence.head && entry.previous === mirror.last) this.#take(mirror, entry);
+    if (entry.epoch !== sequence.epoch) {
+      this.#doubtEpoch(entry.epoch);
+      return;
+    }
+    if (entry.seq <= mirror.last) return;
+    if (entry.seq > sequence.head && entry.previous === mirror.last) this.#take(mirror, entry);
     else this.#doubt();
   }
 
@@ -360,6 +368,13 @@ export class Follower {
   #doubt(): void {
     this.#synced = false;
     this.#pursue();
+  }
+
+  /** Looks whether this epoch has begun, once for each. */
+  #doubtEpoch(epoch: string): void {
+    if (epoch === this.#doubted) return;
+    this.#doubted = epoch;
+    this.#doubt();
   }
 
   /** Looks at the order for as long as there is reason to. One look at a time, of one connection. */

@@ -12,6 +12,8 @@ export interface NodeOptions extends CometOptions {
   readonly lease?: number;
   readonly keep?: number;
   readonly prefix?: string;
+  /** The number of the database. */
+  readonly database?: number;
 }
 
 /** One hub of several. */
@@ -26,9 +28,9 @@ export interface TestNode {
 /** A node whose Redis, or the proxy before it, listens on this port, now or later. */
 export async function newNode(port: number, options: NodeOptions = {}): Promise<TestNode> {
   // Long enough for a machine that does much else; what is about time has its own.
-  const { lease = 6000, keep, prefix, ...others } = options;
+  const { lease = 6000, keep, prefix, database = 0, ...others } = options;
   const backplane = redisBackplane({
-    client: createClient({ url: `redis://127.0.0.1:${port}` }),
+    client: createClient({ url: `redis://127.0.0.1:${port}`, database }),
     lease,
     ...(keep !== undefined && { keep }),
     ...(prefix !== undefined && { prefix }),

@@ -21,6 +21,7 @@ import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../cor
 import { shortened } from '../../core/jitter.js';
 import { checkDuration, checkKnown } from '../../core/options.js';
 import { freshEpoch } from '../../core/position.js';
+import { checkPrefix, Keys, Topics } from './keys.js';
 import { SCRIPT } from './redis-script.js';
 
 /** The part of a client of node-redis, or of its cluster, that is used. */
@@ -28,7 +29,9 @@ export interface RedisClient {
   /** A client of the same options: one for commands and one for subscriptions are made of it. */
   duplicate(overrides?: object): RedisConnection;
   /** What it was made with. */
-  readonly options?: { readonly socket?: object | undefined } | undefined;
+  readonly options?:
+    | { readonly socket?: object | undefined; readonly database?: number | undefined }
+    | undefined;
 }
 
 /** A client that such a client makes: what is used of it, as node-redis says it. */
@@ -55,7 +58,11 @@ export interface RedisConnection {
 export interface RedisOptions {
   /** A client of the package `redis`: `createClient(…)` or `createCluster(…)`. It need not be connected, and stays yours. */
   client: RedisClient;
-  /** What every key and topic begins with; hubs that share it are nodes of one another. Default `express-comet`. */
+  /**
+   * The start of every key and topic: 1 to 64 UTF-16 units without spaces. Hubs with the same prefix on the same database
+   * number are nodes of one another. One pair of braces marks the hash tag of a cluster: `app:{comet}`. A prefix without
+   * braces stands in braces as a whole. Default `express-comet`.
+   */
   prefix?: string | undefined;
   /**
    * After how long a node that gives no sign of life is taken for dead. Three signs are given in that time, and what is
@@ -81,12 +88,9 @@ export function redis(options: RedisOptions): Backplane {
       'The option client must be a client of the package redis: pass createClient({ url }).',
     );
   }
-  if (typeof prefix !== 'string' || !/^[^{}\s]{1,64}$/.test(prefix)) {
-    throw new InvalidOptionError('The option prefix must be 1 to 64 units without braces or spaces.');
-  }
   const settings = {
     client,
-    prefix,
+    keys: new Keys(checkPrefix(prefix)),
     lease: checkDuration(lease, 'lease'),
     keep: checkDuration(keep, 'keep'),
   };
@@ -95,7 +99,7 @@ export function redis(options: RedisOptions): Backplane {
 
 interface RedisSettings {
   readonly client: RedisClient;
-  readonly prefix: string;
+  readonly keys: Keys;
   readonly lease: number;
   readonly keep: number;
 }
@@ -106,6 +110,7 @@ interface Life {
   readonly name: string;
   readonly commands: RedisConnection;
   readonly subscriber: RedisConnection;
+  readonly topics: Topics;
   readonly end: (cause: Error) => void;
 }
 
@@ -121,7 +126,7 @@ class RedisLink implements RemoteLink {
   readonly keep: number;
   readonly #node: Node;
   readonly #settings: RedisSettings;
-  readonly #tag: string;
+  readonly #keys: Keys;
   // What is being connected, or lives …
   #attempt: Life | undefined;
   // … and what lives.
@@ -135,8 +140,7 @@ class RedisLink implements RemoteLink {
     this.#settings = settings;
     this.lease = settings.lease;
     this.keep = settings.keep;
-    // The part in braces alone decides on the slot of a Redis Cluster.
-    this.#tag = `{${settings.prefix}}:`;
+    this.#keys = settings.keys;
     this.#done = this.#live();
   }
 
@@ -144,10 +148,11 @@ class RedisLink implements RemoteLink {
     const flags = [append.again, append.asks].map((flag) => (flag ? '1' : '0'));
     const order = [append.number, append.after, append.settled].map(String);
     const limits = [bounds.frames, bounds.bytes, bounds.age ?? 0, this.keep].map(String);
-    const topic = body === null ? this.#key('all') : this.#topicOf(chanId);
+    const { topics } = this.#connected();
+    const topic = body === null ? topics.all : topics.ofChannel(chanId);
     const [verdict, seq, ...nodes] = await this.#run<string[]>(
       'append',
-      [...this.#ownKeys, ...this.#keysOf(chanId)],
+      [...this.#keys.ofNode(this.#node.id), ...this.#keys.ofChannel(chanId)],
       [
         append.epoch,
         this.#node.id,
@@ -174,33 +179,29 @@ class RedisLink implements RemoteLink {
 
   async hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
     const chanIds = [...channels.keys()];
-    const keys = chanIds.flatMap((chanId) => this.#keysOf(chanId).slice(0, 2));
+    const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
     const terms = Array.from(channels.values(), (each) => JSON.stringify(each));
-    const ended = await this.#run<string[]>(
-      'hold',
-      [this.#key('hub'), ...keys],
-      [String(this.keep), ...terms],
-    );
+    const ended = await this.#run<string[]>('hold', [this.#keys.hub, ...keys], [String(this.keep), ...terms]);
     return ended.map((index) => chanIds[Number(index)] as string);
   }
 
   async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
-    const keys = chanIds.map((chanId) => this.#keysOf(chanId)[0]);
-    const found = await this.#run<string[]>('find', [this.#key('hub'), ...keys], []);
+    const keys = chanIds.map((chanId) => this.#keys.ofChannel(chanId)[0]);
+    const found = await this.#run<string[]>('find', [this.#keys.hub, ...keys], []);
     const known = chanIds.map((chanId, index) => [chanId, found[index] ?? ''] as const);
     return new Map(known.filter(([, terms]) => terms !== '').map(([id, terms]) => [id, JSON.parse(terms)]));
   }
 
   async subscribe(chanIds: readonly string[]): Promise<void> {
-    const topics = chanIds.map((chanId) => this.#topicOf(chanId));
+    const topics = this.#topicsOf(chanIds);
     await this.#call(({ subscriber }) => subscriber.subscribe(topics, this.#hear));
   }
 
   async unsubscribe(chanIds: readonly string[]): Promise<void> {
-    const topics = chanIds.map((chanId) => this.#topicOf(chanId));
-    const audiences = chanIds.map((chanId) => this.#keysOf(chanId)[2]);
+    const topics = this.#topicsOf(chanIds);
+    const audiences = chanIds.map((chanId) => this.#keys.ofChannel(chanId)[2]);
     // In this order: who is waited for must still hear the question.
-    await this.#run('leave', [this.#key('hub'), ...audiences], [this.#node.id, this.#name]);
+    await this.#run('leave', [this.#keys.hub, ...audiences], [this.#node.id, this.#name]);
     await this.#call(({ subscriber }) => subscriber.unsubscribe(topics));
   }
 
@@ -226,12 +227,13 @@ class RedisLink implements RemoteLink {
   }
 
   async tell(node: string | null, word: string): Promise<void> {
-    const topic = this.#key(node === null ? 'all' : `node:${node}`);
+    const { topics } = this.#connected();
+    const topic = node === null ? topics.all : topics.ofNode(node);
     await this.#call(({ commands }) => commands.publish(topic, `w ${word}`));
   }
 
   async nodes(): Promise<readonly string[]> {
-    return this.#run<string[]>('nodes', this.#ownKeys.slice(0, 2), []);
+    return this.#run<string[]>('nodes', this.#keys.ofNode(this.#node.id).slice(0, 2), []);
   }
 
   reset(cause: Error): void {
@@ -246,7 +248,7 @@ class RedisLink implements RemoteLink {
       () => this.reset(CLOSED),
       this.#life === undefined ? 0 : Math.min(this.lease / 3, 500),
     );
-    await this.#run('bye', this.#ownKeys, [this.#node.id]).catch(() => {});
+    await this.#run('bye', this.#keys.ofNode(this.#node.id), [this.#node.id]).catch(() => {});
     clearTimeout(timer);
     this.reset(CLOSED);
     await this.#done;
@@ -260,7 +262,8 @@ class RedisLink implements RemoteLink {
       const end = new Promise<Error>((resolve) => {
         ended = resolve;
       });
-      const life: Life = { name: uuid(), commands, subscriber, end: ended };
+      const topics = new Topics(this.#keys, this.#settings.client.options?.database ?? 0);
+      const life: Life = { name: uuid(), commands, subscriber, topics, end: ended };
       this.#attempt = life;
       for (const connection of [commands, subscriber]) {
         connection.on('error', ended);
@@ -301,7 +304,7 @@ class RedisLink implements RemoteLink {
 
   /** Returns why not, if it fails. */
   async #open(life: Life): Promise<Error | undefined> {
-    const { commands, subscriber, end } = life;
+    const { commands, subscriber, topics, end } = life;
     // A server that is stopped takes a connection, and says nothing.
     const timer = setTimeout(() => end(new Error('Redis did not answer in time.')), this.lease / 3);
     try {
@@ -309,8 +312,8 @@ class RedisLink implements RemoteLink {
       for (const connect of connects) if (connect.status === 'rejected') return connect.reason as Error;
       // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
       if (this.#attempt !== life) return CLOSED;
-      await this.#evaluate(commands, 'hello', [this.#key('hub')], [freshEpoch(), this.#node.id, life.name]);
-      await subscriber.subscribe([this.#key('all'), this.#key(`node:${this.#node.id}`)], this.#hear);
+      await this.#evaluate(commands, 'hello', [this.#keys.hub], [freshEpoch(), this.#node.id, life.name]);
+      await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id)], this.#hear);
       return undefined;
     } catch (error) {
       return error as Error;
@@ -333,11 +336,15 @@ class RedisLink implements RemoteLink {
   }
 
   async #look(questions: readonly Question[], top: number | undefined, mark: string): Promise<Snapshot> {
+    const { topics } = this.#connected();
     const [epoch, head, now, ...lines] = await this.#run<[string, string, string, ...Line[]]>(
       'sync',
-      [...this.#ownKeys, ...questions.flatMap(({ chanId }) => this.#keysOf(chanId))],
       [
-        ...[this.#node.id, String(this.lease), String(this.keep), this.#key(`node:${this.#node.id}`), mark],
+        ...this.#keys.ofNode(this.#node.id),
+        ...questions.flatMap(({ chanId }) => this.#keys.ofChannel(chanId)),
+      ],
+      [
+        ...[this.#node.id, String(this.lease), String(this.keep), topics.ofNode(this.#node.id), mark],
         top === undefined ? '' : String(top),
         ...questions.flatMap(({ from, listeners }) => [from === null ? '' : String(from), String(listeners)]),
       ],
@@ -362,13 +369,14 @@ class RedisLink implements RemoteLink {
   }
 
   readonly #hear = (message: string, topic: string): void => {
+    const topics = this.#attempt?.topics;
     // It may take a while until Redis knows.
-    if (this.#closed) return;
+    if (this.#closed || topics === undefined) return;
     const kind = message[0];
     if (kind === 'm') this.#node.marked(message.slice(2));
     else if (kind === 'w') this.#node.hear(message.slice(2));
     else {
-      const entry = parseEntry(message, topic.slice(this.#topicOf('').length));
+      const entry = parseEntry(message, topics.chanIdOf(topic));
       if (entry !== undefined) this.#node.receive(entry);
     }
   };
@@ -393,8 +401,7 @@ class RedisLink implements RemoteLink {
   }
 
   async #call<Reply>(call: (life: Life) => Promise<unknown>): Promise<Reply> {
-    const life = this.#life;
-    if (life === undefined) throw unreachable();
+    const life = this.#connected();
     try {
       return (await call(life)) as Reply;
     } catch (cause) {
@@ -405,24 +412,19 @@ class RedisLink implements RemoteLink {
     }
   }
 
+  /** @throws BackplaneError while there is no connection */
+  #connected(): Life {
+    if (this.#life === undefined) throw unreachable();
+    return this.#life;
+  }
+
   get #name(): string {
     return this.#life?.name ?? '';
   }
 
-  get #ownKeys(): readonly string[] {
-    return [this.#key('hub'), this.#key('nodes'), this.#key(`accepted:${this.#node.id}`)];
-  }
-
-  #keysOf(chanId: string): readonly [channel: string, log: string, audience: string] {
-    return [this.#key(`channel:${chanId}`), this.#key(`log:${chanId}`), this.#key(`audience:${chanId}`)];
-  }
-
-  #topicOf(chanId: string): string {
-    return this.#key(`topic:${chanId}`);
-  }
-
-  #key(name: string): string {
-    return this.#tag + name;
+  #topicsOf(chanIds: readonly string[]): string[] {
+    const { topics } = this.#connected();
+    return chanIds.map((chanId) => topics.ofChannel(chanId));
   }
 }
 
