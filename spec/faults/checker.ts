@@ -262,14 +262,15 @@ export class Checker {
   }
 
   /**
-   * Whether a client has read all that the kernel took for it. A reset throws that away, and so does a close before a
-   * pipelined request was read; the client may read an end all the same, if something else has already come upon the error.
+   * Whether a client has read all that the kernel took for it. A reset throws that away, and so does a close before the
+   * server has read what came: a pipelined request, or what a client of HTTP/2 sends by itself. The client may read an end
+   * all the same, if something else has already come upon the error.
    */
   #hasReadAll({ peer, join }: Client): boolean {
     const { provoked } = peer;
-    return (
-      peer.readToEnd && !provoked.has('reset') && !join.after && (this.#hasHalves || !provoked.has('finish'))
-    );
+    const mayBeReset = join.after || (this.#plan.protocol === 'HTTP/2' && provoked.has('destroy'));
+    if (!peer.readToEnd || provoked.has('reset') || mayBeReset) return false;
+    return this.#hasHalves || !provoked.has('finish');
   }
 
   /** Whether a client may close its half, and read on: not under TLS by Node's client, nor by a session of HTTP/2. */
