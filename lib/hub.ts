@@ -154,7 +154,7 @@ export interface Comet {
   /**
    * Closes the hub for good: refuses new streams, delivers what was written, tells each client to come back at
    * its own time within `drain` milliseconds (default 3000), and ends the streams. What is not gone by then is
-   * cut off. Resolves when every connection has closed; rejects with an InvalidOptionError.
+   * cut off. If the backplane is not there, what was written waits for it within `drain`. Resolves when every connection has closed; rejects with an InvalidOptionError.
    */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
@@ -351,9 +351,11 @@ class Hub {
       for (const listener of this.#roster.everyone()) listener.evict('drained');
     }, drain);
     const settled = this.#relay.settle();
-    if (settled !== undefined) await Promise.race([settled, overdue.promise]);
+    // While the backplane is away nothing arrives: the streams need not wait for it.
+    if (!this.#relay.isAway) await Promise.race([settled, overdue.promise]);
     this.#toEach([...this.#roster], (listener) => listener.end('drained', drawn([1, drain])));
     await this.#roster.empty();
+    await Promise.race([settled, overdue.promise]);
     await Promise.race([this.#relay.answered(), overdue.promise]);
     clearTimeout(deadline);
     await this.#relay.close();

@@ -38,7 +38,8 @@ export class Outbox {
   readonly #letters = new Map<number, Posted>();
   #writes = 0;
   #bytes = 0;
-  #emptied: (() => void)[] = [];
+  // Those who wait until every write up to this number has left.
+  #awaited: { readonly upTo: number; readonly left: () => void }[] = [];
   #last = 0;
   #inFlight = 0;
   #open = false;
@@ -65,9 +66,15 @@ export class Outbox {
     return this.#letters.size === 0;
   }
 
-  /** Resolves when nothing is left in it. */
-  async empty(): Promise<void> {
-    if (!this.isEmpty) await new Promise<void>((resolve) => this.#emptied.push(resolve));
+  /** Whether it holds an event or an end. A channel that is made anew by each process need not reach the backplane. */
+  get isUrgent(): boolean {
+    return [...this.#letters.values()].some(({ letter }) => letter.append.made === undefined);
+  }
+
+  /** Resolves when everything that is in it now has left it. */
+  async flushed(): Promise<void> {
+    const upTo = this.#last;
+    if (!this.isEmpty) await new Promise<void>((left) => this.#awaited.push({ upTo, left }));
   }
 
   /** Whether one who waits for room may post. */
@@ -196,9 +203,16 @@ export class Outbox {
     if (!this.#letters.delete(posted.letter.append.number)) return false;
     this.#bytes -= posted.bytes;
     if (posted.letter.append.body !== null) this.#writes -= 1;
-    if (this.isEmpty) for (const resolve of this.#emptied.splice(0)) resolve();
+    if (this.#awaited.length > 0) this.#tellLeft();
     if (this.#waiting.size > 0) this.#tellRoom();
     return true;
+  }
+
+  #tellLeft(): void {
+    const { value: first = Infinity } = this.#letters.keys().next();
+    const over = this.#awaited.filter(({ upTo }) => upTo < first);
+    this.#awaited = this.#awaited.filter(({ upTo }) => upTo >= first);
+    for (const { left } of over) left();
   }
 
   /** Not at the first place that is free: each who waits would be woken for each write that is accepted. */

@@ -294,11 +294,19 @@ export class Relay implements Node {
     void this.#hold();
   }
 
-  /** Has what was written be accepted, and come back. `undefined` where that is so, or can't be. */
-  settle(): Promise<void> | undefined {
+  /** Whether the backplane is known to be away. */
+  get isAway(): boolean {
+    return this.#isUp === false;
+  }
+
+  /**
+   * Has what was written be accepted, and come back. Waits for a backplane that is away, or not there yet, if it holds
+   * an event or an end. `undefined` where there is nothing to wait for.
+   */
+  settle(): Promise<unknown> | undefined {
     const outbox = this.#outbox;
-    if (outbox === undefined || !this.#isUp) return undefined;
-    return outbox.empty().then(() => this.#attempt(() => this.#follower.look()));
+    if (outbox === undefined || (!this.#isUp && !outbox.isUrgent)) return undefined;
+    return outbox.flushed().then(() => this.#attempt(() => this.#follower.look()));
   }
 
   /** Resolves when every outcome of a write of this hub is settled. */
