@@ -122,7 +122,8 @@ export interface Comet {
   setTimeout(timeout: number | null, options?: { reset?: boolean | undefined }): void;
   /**
    * Ends the stream of the listener of that id, after all that was written to it; one that is blocked ends when it has
-   * taken that, or after `stall`. Its client comes back by itself: to keep it out, have `authorize` refuse it. Returns
+   * taken that, or after `stall`. With a backplane, what this process wrote comes back first, within 1 s; while the
+   * backplane is away nothing is waited for. Its client comes back by itself: to keep it out, have `authorize` refuse it. Returns
    * whether there is such a listener here; those of other nodes are theirs.
    */
   dismiss(listener: string): boolean;
@@ -282,13 +283,15 @@ class Hub {
     checkFlag(reset, 'reset');
     this.#timeout = timeout === null ? null : checkDuration(timeout, 'timeout');
     this.#suitSweep();
-    if (reset) this.#toEach([...this.#roster], (listener) => listener.end('timeout'));
+    if (!reset) return;
+    const listeners = [...this.#roster];
+    this.#afterWritten(() => this.#toEach(listeners, (listener) => listener.end('timeout')));
   }
 
   dismiss(id: string): boolean {
     const listener = this.#roster.find(id);
     if (listener === undefined) return false;
-    this.#toEach([listener], () => listener.end('dismissed'));
+    this.#afterWritten(() => this.#toEach([listener], () => listener.end('dismissed')));
     return true;
   }
 
@@ -360,6 +363,11 @@ class Hub {
     clearTimeout(deadline);
     await this.#relay.close();
     this.#sweep.stop();
+  }
+
+  /** What was written before the call goes out first, also if it comes back from a backplane. */
+  #afterWritten(then: () => void): void {
+    this.#context.run(() => this.#relay.afterWritten(then));
   }
 
   /** Ends listeners in slices, in the context of the hub: the stream of one that is blocked outlives the call. */

@@ -77,6 +77,8 @@ const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
 
 // Channels that are made known again at a time.
 const HOLD = 500;
+// What waits for the writes of this node gives up after so many milliseconds: a server that hangs says nothing.
+const WRITTEN_MS = 1000;
 
 /**
  * The hub's end of the backplane. Writes go out, and come back in the one order of all nodes; outcomes are gathered
@@ -96,6 +98,10 @@ export class Relay implements Node {
   readonly #making = new Set<Member>();
   #writes = 0;
   #sinceHold = 0;
+  // The last write of this node that was accepted.
+  #accepted: Position | undefined;
+  // Those who wait for the writes of this node.
+  readonly #awaiting = new Set<() => void>();
   // Undefined until it is known.
   #isUp: boolean | undefined;
   #isClosed = false;
@@ -211,6 +217,7 @@ export class Relay implements Node {
     return {
       waits: writer !== undefined,
       accepted: ({ seq, nodes }) => {
+        this.#accepted = { epoch: sequence.epoch, seq };
         if (outcome !== undefined) {
           place = { epoch: sequence.epoch, seq };
           this.#answers.expect(number, nodes);
@@ -309,6 +316,34 @@ export class Relay implements Node {
     return outbox.flushed().then(() => this.#attempt(() => this.#follower.look()));
   }
 
+  /**
+   * Calls `then` when what this node has written so far has come back to it: at once if it has, or if the backplane is
+   * away or goes away meanwhile.
+   */
+  afterWritten(then: () => void): void {
+    const outbox = this.#outbox;
+    if (outbox === undefined || !this.#isUp || (outbox.isEmpty && this.#isBack)) {
+      then();
+      return;
+    }
+    const timer = setTimeout(() => done(), WRITTEN_MS);
+    const done = () => {
+      clearTimeout(timer);
+      if (this.#awaiting.delete(done)) then();
+    };
+    this.#awaiting.add(done);
+    void outbox
+      .flushed()
+      .then(() => (this.#isBack ? undefined : this.#attempt(() => this.#follower.look())))
+      .then(done);
+  }
+
+  /** Whether the last write that was accepted has come back. */
+  get #isBack(): boolean {
+    const { epoch, head } = this.#station.sequence;
+    return this.#accepted === undefined || this.#accepted.epoch !== epoch || this.#accepted.seq <= head;
+  }
+
   /** Resolves when every outcome of a write of this hub is settled. */
   answered(): Promise<void> {
     return this.#answers.quiet();
@@ -318,6 +353,7 @@ export class Relay implements Node {
   async close(): Promise<void> {
     this.#isUp = false;
     this.#isClosed = true;
+    for (const done of [...this.#awaiting]) done();
     this.#outbox?.close();
     this.#follower.close();
     this.#answers.expire(Infinity);
@@ -332,6 +368,7 @@ export class Relay implements Node {
     this.#outbox?.pause();
     this.#follower.disconnected(cause);
     this.#tellHealth(false, cause);
+    for (const done of [...this.#awaiting]) done();
   }
 
   receive(entry: Entry): void {
