@@ -3,7 +3,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -14,6 +14,8 @@ import { cleanup } from './server.js';
 export interface RedisOptions {
   /** A cluster of this one server, which has all slots. It takes 2 s to start: so Redis has it. */
   readonly cluster?: boolean;
+  /** A Sentinel, which knows this server as the primary `main`. */
+  readonly sentinelOf?: RedisServer;
   /** Further arguments of `redis-server`. */
   readonly args?: readonly string[];
 }
@@ -62,6 +64,10 @@ export class RedisServer {
   async restart(): Promise<void> {
     await this.kill();
     this.#run();
+    if (this.options.sentinelOf !== undefined) {
+      await this.#says('+monitor master main');
+      return;
+    }
     await this.#says('Ready to accept connections');
     if (!this.options.cluster) return;
     await this.command('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
@@ -126,9 +132,15 @@ export class RedisServer {
     const { path, env } = findRedis();
     const folder = mkdtempSync(join(tmpdir(), 'express-comet-redis-'));
     const cluster = ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'];
+    const { sentinelOf } = this.options;
+    const config = join(folder, 'sentinel.conf');
+    if (sentinelOf !== undefined) {
+      writeFileSync(config, `sentinel monitor main 127.0.0.1 ${sentinelOf.port} 1\n`);
+    }
     const child = spawn(
       path,
       [
+        ...(sentinelOf === undefined ? [] : [config, '--sentinel']),
         ...['--bind', '127.0.0.1', '--port', String(this.port), '--dir', folder],
         ...['--save', '', '--appendonly', 'no'],
         // Else a primary waits for 5 s, as more replicas might come.

@@ -38,8 +38,8 @@ export class Keys {
 }
 
 /**
- * The names of the topics. They carry the number of the database, because publish and subscribe ignore which database
- * a connection has selected.
+ * The names of the topics. They carry the number of the database and the key prefix of the client, because publish and
+ * subscribe ignore both.
  */
 export class Topics {
   /** The topic of all nodes. */
@@ -47,8 +47,8 @@ export class Topics {
   readonly #start: string;
   readonly #channel: string;
 
-  constructor(keys: Keys, database: number) {
-    this.#start = `${keys.start}${database}:`;
+  constructor(keys: Keys, keyPrefix: string, database: number) {
+    this.#start = `${keyPrefix}${keys.start}${database}:`;
     this.#channel = `${this.#start}topic:`;
     this.all = `${this.#start}all`;
   }

@@ -21,43 +21,22 @@ import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../cor
 import { shortened } from '../../core/jitter.js';
 import { checkDuration, checkKnown } from '../../core/options.js';
 import { freshEpoch } from '../../core/position.js';
+import type { Connection, Connector } from './connection.js';
+import { type IoredisClient, ioredis, isIoredis, isIoredisCluster } from './ioredis.js';
 import { checkPrefix, Keys, Topics } from './keys.js';
+import { missingFromNodeRedis, nodeRedis, type RedisClient } from './node-redis.js';
 import { SCRIPT } from './redis-script.js';
 
-/** The part of a client of node-redis, or of its cluster, that is used. */
-export interface RedisClient {
-  /** A client of the same options: one for commands and one for subscriptions are made of it. */
-  duplicate(overrides?: object): RedisConnection;
-  /** What it was made with. */
-  readonly options?:
-    | { readonly socket?: object | undefined; readonly database?: number | undefined }
-    | undefined;
-}
-
-/** A client that such a client makes: what is used of it, as node-redis says it. */
-export interface RedisConnection {
-  /** Connects, and connects again by itself. */
-  connect(): Promise<unknown>;
-  /** Closes the connection at once. */
-  destroy(): unknown;
-  /** Hears of what breaks; a cluster tells of one of its nodes as `node-error`. */
-  on(event: 'error' | 'node-error', handler: (error: Error) => void): unknown;
-  /** Runs a script. */
-  eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
-  /** Runs a script that the server knows. */
-  evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>;
-  /** Sends a message to those who are subscribed to the topic. */
-  publish(topic: string, message: string): Promise<unknown>;
-  /** Has messages on these topics arrive. */
-  subscribe(topics: string[], listener: (message: string, topic: string) => void): Promise<unknown>;
-  /** Has them arrive no more. */
-  unsubscribe(topics: string[]): Promise<unknown>;
-}
+export type { IoredisClient, IoredisConnection } from './ioredis.js';
+export type { RedisClient, RedisConnection } from './node-redis.js';
 
 /** The options of `redis()`. Times are in milliseconds. */
 export interface RedisOptions {
-  /** A client of the package `redis`: `createClient(…)` or `createCluster(…)`. It need not be connected, and stays yours. */
-  client: RedisClient;
+  /**
+   * A client of the package `redis` 6 (`createClient(…)`, `createCluster(…)` or `createSentinel(…)`) or of `ioredis` 5
+   * (`new Redis(…)`). It need not be connected, and stays yours.
+   */
+  client: RedisClient | IoredisClient;
   /**
    * The start of every key and topic: 1 to 64 UTF-16 units without spaces. Hubs with the same prefix on the same database
    * number are nodes of one another. One pair of braces marks the hash tag of a cluster: `app:{comet}`. A prefix without
@@ -83,13 +62,8 @@ export interface RedisOptions {
 export function redis(options: RedisOptions): Backplane {
   checkKnown(options, ['client', 'prefix', 'lease', 'keep']);
   const { client, prefix = 'express-comet', lease = 15_000, keep = 3_600_000 } = options;
-  if (typeof client?.duplicate !== 'function') {
-    throw new InvalidOptionError(
-      'The option client must be a client of the package redis: pass createClient({ url }).',
-    );
-  }
   const settings = {
-    client,
+    connector: connectorOf(client),
     keys: new Keys(checkPrefix(prefix)),
     lease: checkDuration(lease, 'lease'),
     keep: checkDuration(keep, 'keep'),
@@ -97,8 +71,20 @@ export function redis(options: RedisOptions): Backplane {
   return { name: 'redis', connect: (node) => new RedisLink(node, settings) };
 }
 
+/** @throws InvalidOptionError */
+function connectorOf(client: RedisClient | IoredisClient): Connector {
+  const missing = missingFromNodeRedis(client);
+  if (missing.length === 0) return nodeRedis(client as RedisClient);
+  if (isIoredis(client)) return ioredis(client);
+  const why = isIoredisCluster(client) ? 'is a cluster of ioredis' : `lacks ${missing.join('(), ')}()`;
+  throw new InvalidOptionError(
+    `The option client ${why}: pass createClient(), createCluster() or createSentinel() of the package redis 6, or ` +
+      'new Redis() of ioredis 5, and no pool, no legacy() and no client of an earlier version.',
+  );
+}
+
 interface RedisSettings {
-  readonly client: RedisClient;
+  readonly connector: Connector;
   readonly keys: Keys;
   readonly lease: number;
   readonly keep: number;
@@ -108,9 +94,10 @@ interface RedisSettings {
 interface Life {
   /** By it Redis tells what comes late of an earlier one. */
   readonly name: string;
-  readonly commands: RedisConnection;
-  readonly subscriber: RedisConnection;
-  readonly topics: Topics;
+  readonly commands: Connection;
+  readonly subscriber: Connection;
+  /** Known once it is connected. */
+  topics?: Topics;
   readonly end: (cause: Error) => void;
 }
 
@@ -194,7 +181,7 @@ class RedisLink implements RemoteLink {
 
   async subscribe(chanIds: readonly string[]): Promise<void> {
     const topics = this.#topicsOf(chanIds);
-    await this.#call(({ subscriber }) => subscriber.subscribe(topics, this.#hear));
+    await this.#call(({ subscriber }) => subscriber.subscribe(topics));
   }
 
   async unsubscribe(chanIds: readonly string[]): Promise<void> {
@@ -257,19 +244,18 @@ class RedisLink implements RemoteLink {
   /** Lives, from one pair of connections to the next. Never rejects. */
   async #live(): Promise<void> {
     for (let attempt = 0; !this.#closed; attempt += 1) {
-      const [commands, subscriber] = this.#connections();
       let ended = (_cause: Error): void => {};
       const end = new Promise<Error>((resolve) => {
         ended = resolve;
       });
-      const topics = new Topics(this.#keys, this.#settings.client.options?.database ?? 0);
-      const life: Life = { name: uuid(), commands, subscriber, topics, end: ended };
+      const { connector } = this.#settings;
+      const listener = {
+        failed: ended,
+        message: (text: string, topic: string) => this.#hear(life, text, topic),
+      };
+      const [commands, subscriber] = [connector.make(listener), connector.make(listener)];
+      const life: Life = { name: uuid(), commands, subscriber, end: ended };
       this.#attempt = life;
-      for (const connection of [commands, subscriber]) {
-        connection.on('error', ended);
-        // A cluster's client mends its connections by itself, and loses what came meanwhile.
-        connection.on('node-error', ended);
-      }
       const opening = this.#open(life);
       const opened = await Promise.race([opening, end]);
       if (opened === undefined) {
@@ -280,31 +266,16 @@ class RedisLink implements RemoteLink {
       const cause = opened ?? (await end);
       this.#attempt = this.#life = undefined;
       destroy(life);
-      // node-redis goes on to connect what was destroyed while it did.
+      // A client may go on to connect what was destroyed while it did.
       void opening.then(() => destroy(life));
       this.#node.disconnected(unreachable(cause));
       if (!this.#closed) await this.#rest(attempt);
     }
   }
 
-  #connections(): readonly [RedisConnection, RedisConnection] {
-    const { client } = this.#settings;
-    const { options } = client;
-    // A connection that comes back by itself would hide what was missed meanwhile; and a command that waits for one
-    // would be sent at a time that nobody knows of. A cluster's client has no options to look at,
-    // and none for that.
-    const overrides = {
-      disableOfflineQueue: true,
-      // Replies as strings, whatever the client's own calls are to return.
-      commandOptions: {},
-      ...(options !== undefined && { socket: { ...options.socket, reconnectStrategy: false } }),
-    };
-    return [client.duplicate(overrides), client.duplicate(overrides)];
-  }
-
   /** Returns why not, if it fails. */
   async #open(life: Life): Promise<Error | undefined> {
-    const { commands, subscriber, topics, end } = life;
+    const { commands, subscriber, end } = life;
     // A server that is stopped takes a connection, and says nothing.
     const timer = setTimeout(() => end(new Error('Redis did not answer in time.')), this.lease / 3);
     try {
@@ -313,7 +284,9 @@ class RedisLink implements RemoteLink {
       // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
       if (this.#attempt !== life) return CLOSED;
       await this.#evaluate(commands, 'hello', [this.#keys.hub], [freshEpoch(), this.#node.id, life.name]);
-      await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id)], this.#hear);
+      const topics = new Topics(this.#keys, commands.keyPrefix, await commands.database());
+      life.topics = topics;
+      await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id)]);
       return undefined;
     } catch (error) {
       return error as Error;
@@ -368,35 +341,33 @@ class RedisLink implements RemoteLink {
     return new BackplaneError('Redis has begun a new epoch.', 'no');
   }
 
-  readonly #hear = (message: string, topic: string): void => {
-    const topics = this.#attempt?.topics;
-    // It may take a while until Redis knows.
-    if (this.#closed || topics === undefined) return;
+  #hear(life: Life, message: string, topic: string): void {
+    // It may take a while until Redis knows that a connection was given up.
+    if (this.#closed || this.#attempt !== life) return;
     const kind = message[0];
     if (kind === 'm') this.#node.marked(message.slice(2));
     else if (kind === 'w') this.#node.hear(message.slice(2));
     else {
-      const entry = parseEntry(message, topics.chanIdOf(topic));
+      const entry = parseEntry(message, life.topics?.chanIdOf(topic) ?? '');
       if (entry !== undefined) this.#node.receive(entry);
     }
-  };
+  }
 
   async #run<Reply>(op: string, keys: readonly string[], args: readonly string[]): Promise<Reply> {
     return this.#call(({ commands }) => this.#evaluate<Reply>(commands, op, keys, args));
   }
 
   async #evaluate<Reply>(
-    commands: RedisConnection,
+    commands: Connection,
     op: string,
     keys: readonly string[],
     args: readonly string[],
   ): Promise<Reply> {
-    const call = { keys: [...keys], arguments: [op, ...args] };
     try {
-      return (await commands.evalSha(SHA, call)) as Reply;
+      return (await commands.evalSha(SHA, keys, [op, ...args])) as Reply;
     } catch (error) {
       if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
-      return (await commands.eval(SCRIPT, call)) as Reply;
+      return (await commands.eval(SCRIPT, keys, [op, ...args])) as Reply;
     }
   }
 
@@ -406,16 +377,29 @@ class RedisLink implements RemoteLink {
       return (await call(life)) as Reply;
     } catch (cause) {
       if (cause instanceof BackplaneError) throw cause;
-      throw new BackplaneError('Redis did not do what it was asked to: see the cause.', happenedOf(cause), {
-        cause,
-      });
+      throw new BackplaneError(
+        'Redis did not do what it was asked to: see the cause.',
+        this.#happenedOf(cause as Error),
+        {
+          cause,
+        },
+      );
     }
   }
 
+  /** Whether what was asked for happened all the same. */
+  #happenedOf(cause: Error): BackplaneError['happened'] {
+    const { message } = cause;
+    if (this.#settings.connector.isUnsent(cause) || NOT_NOW.test(message)) return 'no';
+    // An answer of the server's is an answer, unless the script was stopped halfway.
+    return /^[A-Z]+ (?!user_script)/.test(message) ? 'never' : 'unknown';
+  }
+
   /** @throws BackplaneError while there is no connection */
-  #connected(): Life {
-    if (this.#life === undefined) throw unreachable();
-    return this.#life;
+  #connected(): Life & { readonly topics: Topics } {
+    const life = this.#life;
+    if (life?.topics === undefined) throw unreachable();
+    return life as Life & { readonly topics: Topics };
   }
 
   get #name(): string {
@@ -491,25 +475,12 @@ function pairs(list: readonly string[]): ReadonlyMap<string, number> {
 // Refusals by which a server says that it will do it later, or another one will.
 const NOT_NOW = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS)/;
 
-/** Whether what was asked for happened all the same. */
-function happenedOf(cause: unknown): BackplaneError['happened'] {
-  const { name, message } = cause as Error;
-  if (name === 'ClientOfflineError' || name === 'ClientClosedError' || NOT_NOW.test(message)) return 'no';
-  // An answer of the server's is an answer, unless the script was stopped halfway.
-  return /^[A-Z]+ (?!user_script)/.test(message) ? 'never' : 'unknown';
-}
-
 function unreachable(cause?: Error): BackplaneError {
   const why = cause === undefined ? '' : ` (${cause.message})`;
   return new BackplaneError(`Redis can not be reached${why}: look whether it runs.`, 'no', { cause });
 }
 
 function destroy({ commands, subscriber }: Life): void {
-  for (const connection of [commands, subscriber]) {
-    try {
-      connection.destroy();
-    } catch {
-      // It was never open.
-    }
-  }
+  commands.destroy();
+  subscriber.destroy();
 }
