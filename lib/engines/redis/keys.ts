@@ -25,6 +25,11 @@ export class Keys {
     return `${this.start}hub`;
   }
 
+  /** A key that the check of rights makes and deletes. */
+  get check(): string {
+    return `${this.start}check`;
+  }
+
   /** The keys of a node: `hub`, `nodes` and `accepted`. */
   ofNode(node: string): readonly [hub: string, nodes: string, accepted: string] {
     return [this.hub, `${this.start}nodes`, `${this.start}accepted:${node}`];
@@ -51,6 +56,11 @@ export class Topics {
     this.#start = `${keyPrefix}${keys.start}${database}:`;
     this.#channel = `${this.#start}topic:`;
     this.all = `${this.#start}all`;
+  }
+
+  /** A topic that no node listens to, for the check of rights. */
+  get check(): string {
+    return `${this.#start}check`;
   }
 
   ofNode(node: string): string {

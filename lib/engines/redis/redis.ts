@@ -21,6 +21,8 @@ import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../cor
 import { shortened } from '../../core/jitter.js';
 import { checkDuration, checkKnown } from '../../core/options.js';
 import { freshEpoch } from '../../core/position.js';
+import { unreachable } from './causes.js';
+import { checkServer } from './check.js';
 import type { Connection, Connector } from './connection.js';
 import { type IoredisClient, ioredis, isIoredis, isIoredisCluster } from './ioredis.js';
 import { checkPrefix, Keys, Topics } from './keys.js';
@@ -281,12 +283,14 @@ class RedisLink implements RemoteLink {
     try {
       const connects = await Promise.allSettled([commands.connect(), subscriber.connect()]);
       for (const connect of connects) if (connect.status === 'rejected') return connect.reason as Error;
+      const topics = new Topics(this.#keys, commands.keyPrefix, await commands.database());
+      await checkServer(commands, this.#keys, topics);
       // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
       if (this.#attempt !== life) return CLOSED;
       await this.#evaluate(commands, 'hello', [this.#keys.hub], [freshEpoch(), this.#node.id, life.name]);
-      const topics = new Topics(this.#keys, commands.keyPrefix, await commands.database());
       life.topics = topics;
-      await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id)]);
+      await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id), topics.check]);
+      await subscriber.unsubscribe([topics.check]);
       return undefined;
     } catch (error) {
       return error as Error;
@@ -474,11 +478,6 @@ function pairs(list: readonly string[]): ReadonlyMap<string, number> {
 
 // Refusals by which a server says that it will do it later, or another one will.
 const NOT_NOW = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS)/;
-
-function unreachable(cause?: Error): BackplaneError {
-  const why = cause === undefined ? '' : ` (${cause.message})`;
-  return new BackplaneError(`Redis can not be reached${why}: look whether it runs.`, 'no', { cause });
-}
 
 function destroy({ commands, subscriber }: Life): void {
   commands.destroy();
