@@ -11,7 +11,8 @@ export class TcpProxy {
   #stalled = false;
 
   private constructor(
-    readonly target: number,
+    /** The port that new connections go to. */
+    public target: number,
     readonly port: number,
   ) {}
 

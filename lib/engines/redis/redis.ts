@@ -100,6 +100,10 @@ interface Life {
   readonly subscriber: Connection;
   /** Known once it is connected. */
   topics?: Topics;
+  /** Calls that Redis has yet to answer. */
+  readonly pending: Set<Promise<unknown>>;
+  /** Whether Redis refused a call, and will refuse what follows. */
+  refused: boolean;
   readonly end: (cause: Error) => void;
 }
 
@@ -107,7 +111,9 @@ const SHA = createHash('sha1').update(SCRIPT).digest('hex');
 // What one call of a script looks at, for Redis does nothing else meanwhile: channels, one that is read whole for so many.
 const PORTION = 256;
 const WHOLE = 16;
-const RETRY_MS = [50, 2000] as const;
+// The pause before an attempt to connect doubles, up to the longest.
+const SHORTEST_MS = 50;
+const LONGEST_MS = 2000;
 const CLOSED = new Error('The hub was closed.');
 
 class RedisLink implements RemoteLink {
@@ -162,7 +168,7 @@ class RedisLink implements RemoteLink {
     }
     if (verdict === 'epoch') throw this.#outdated();
     // Its greeting came before that of a connection which was given up: it has to greet anew.
-    if (verdict === 'past') this.reset(new Error('Redis takes it for a connection that was given up.'));
+    if (verdict === 'past') this.#refuse(new Error('Redis takes it for a connection that was given up.'));
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
@@ -256,22 +262,26 @@ class RedisLink implements RemoteLink {
         message: (text: string, topic: string) => this.#hear(life, text, topic),
       };
       const [commands, subscriber] = [connector.make(listener), connector.make(listener)];
-      const life: Life = { name: uuid(), commands, subscriber, end: ended };
+      const life: Life = {
+        ...{ name: uuid(), commands, subscriber, end: ended },
+        ...{ pending: new Set(), refused: false },
+      };
       this.#attempt = life;
       const opening = this.#open(life);
       const opened = await Promise.race([opening, end]);
       if (opened === undefined) {
-        attempt = 0;
         this.#life = life;
         this.#node.connected();
       }
       const cause = opened ?? (await end);
       this.#attempt = this.#life = undefined;
+      this.#node.disconnected(unreachable(cause));
+      if (life.refused) await this.#answers(life);
+      else if (opened === undefined) attempt = 0;
       destroy(life);
       // A client may go on to connect what was destroyed while it did.
       void opening.then(() => destroy(life));
-      this.#node.disconnected(unreachable(cause));
-      if (!this.#closed) await this.#rest(attempt);
+      if (!this.#closed) await this.#rest(shortened(Math.min(SHORTEST_MS * 2 ** attempt, LONGEST_MS)));
     }
   }
 
@@ -299,10 +309,16 @@ class RedisLink implements RemoteLink {
     }
   }
 
-  async #rest(attempt: number): Promise<void> {
-    const [shortest, longest] = RETRY_MS;
+  /** Waits for the answers that are under way: what Redis refused too was not applied, and without an answer nobody knows. */
+  async #answers({ pending }: Life): Promise<void> {
+    await Promise.race([Promise.allSettled(pending), this.#rest(this.lease / 3)]);
+    this.#pause?.over();
+  }
+
+  /** Waits so many milliseconds, or until the link is closed. */
+  async #rest(milliseconds: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, shortened(Math.min(shortest * 2 ** attempt, longest)));
+      const timer = setTimeout(resolve, milliseconds);
       this.#pause = {
         over: () => {
           clearTimeout(timer);
@@ -341,8 +357,16 @@ class RedisLink implements RemoteLink {
 
   /** Redis has lost its data, or another node has found that it may have. */
   #outdated(): BackplaneError {
-    this.reset(new Error('It has begun a new epoch.'));
+    this.#refuse(new Error('It has begun a new epoch.'));
     return new BackplaneError('Redis has begun a new epoch.', 'no');
+  }
+
+  /** Redis refuses what is under way, and what follows: the connection is made anew. */
+  #refuse(cause: Error): void {
+    const life = this.#life;
+    if (life === undefined) return;
+    life.refused = true;
+    life.end(cause);
   }
 
   #hear(life: Life, message: string, topic: string): void {
@@ -377,10 +401,13 @@ class RedisLink implements RemoteLink {
 
   async #call<Reply>(call: (life: Life) => Promise<unknown>): Promise<Reply> {
     const life = this.#connected();
+    const answer = call(life);
+    life.pending.add(answer);
     try {
-      return (await call(life)) as Reply;
+      return (await answer) as Reply;
     } catch (cause) {
       if (cause instanceof BackplaneError) throw cause;
+      if (NOT_NOW.test((cause as Error).message) && this.#life === life) this.#refuse(cause as Error);
       throw new BackplaneError(
         'Redis did not do what it was asked to: see the cause.',
         this.#happenedOf(cause as Error),
@@ -388,6 +415,8 @@ class RedisLink implements RemoteLink {
           cause,
         },
       );
+    } finally {
+      life.pending.delete(answer);
     }
   }
 
