@@ -205,7 +205,7 @@ describe('The options of comet()', () => {
       maxFrame: 1_048_576,
       backplane: undefined,
       deadline: 5000,
-      queue: { writes: 50_000, bytes: 16_777_216, wait: 5000 },
+      queue: { writes: 50_000, bytes: 67_108_864, wait: 5000 },
     });
     expect(authorize({} as never, ['news'])).to.equal(true);
     expect(encode('as it is' as never)).to.equal('as it is');

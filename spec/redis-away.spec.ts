@@ -487,7 +487,7 @@ describe('Redis away', () => {
 
     const bounds: [name: string, queue: CometOptions['queue'], accepted: number][] = [
       ['as many writes as the queue takes', { writes: 7, wait: 20_000 }, 7],
-      ['as many bytes', { bytes: 112 * 5, wait: 20_000 }, 5],
+      ['as many bytes', { bytes: 2500 * 5, wait: 20_000 }, 5],
       ['none where nothing shall wait', { wait: 0 }, 0],
     ];
     for (const [name, queue, accepted] of bounds) {
@@ -745,7 +745,8 @@ describe('Redis away', () => {
         for (const text of texts(200)) outcomes.push(news.send(text));
         await new Promise(setImmediate);
       }
-      expect((await a.push.health()).queued).to.be.at.most(100);
+      // The first turn can't know that Redis hangs.
+      expect((await a.push.health()).queued).to.be.at.most(300);
       for (const outcome of await Promise.all(outcomes)) {
         expect([outcome.delivered, outcome.failed + outcome.unknown]).to.deep.equal([0, 1]);
       }

@@ -102,7 +102,7 @@ export interface CometOptions<Request extends IncomingMessage = IncomingMessage>
    * that is silent for longer counts as `unknown`. Default 5 s.
    */
   deadline?: number | undefined;
-  /** What waits while the backplane is away. Default `{ writes: 50 000, bytes: 16 MiB, wait: 5 s }`. */
+  /** What waits while the backplane is away. Default `{ writes: 50 000, bytes: 64 MiB, wait: 5 s }`. */
   queue?: QueueOptions | undefined;
 }
 
@@ -114,11 +114,14 @@ export interface LingeringOptions {
   bytes?: number | undefined;
 }
 
-/** Writes that a backplane has yet to accept. What is more, or waits longer, fails with the reason `backplane`. */
+/**
+ * Writes that a backplane has yet to accept. What is more, or waits longer, fails with the reason `backplane`. While the
+ * backplane is there, one turn of the event loop may write more than these bounds: it goes out in portions.
+ */
 export interface QueueOptions {
   /** Writes at most. Default 50 000. */
   writes?: number | undefined;
-  /** Bytes of them at most. Default 16 MiB. */
+  /** Bytes that they hold at most: of a write its event, and 1.1 KB, or 2.2 KB if its outcome is awaited. Default 64 MiB. */
   bytes?: number | undefined;
   /** Milliseconds that each waits, give or take an eighth; with 0 a write fails at once while the backplane is away. Default 5 s. */
   wait?: number | undefined;
@@ -343,7 +346,7 @@ const defaults: Settings = {
       .replace(/[^\w.-]/g, '-')
       .slice(0, 64) || 'node',
   deadline: 5000,
-  queue: { writes: 50_000, bytes: 16 * MiB, wait: 5000 },
+  queue: { writes: 50_000, bytes: 64 * MiB, wait: 5000 },
 };
 
 /**
