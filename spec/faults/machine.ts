@@ -401,11 +401,14 @@ class Machine {
     for (const peer of peers) peer.appetite = 'all';
     const closed = new Promise((resolve) => this.#server.server.close(resolve));
     this.#server.closeSessions();
-    const answered = new Set(this.#clients.map(({ connection }) => connection));
+    const opened = new Set(Array.from(this.#attendances.values(), ({ client }) => client));
+    const clients = new Map(this.#clients.map((client) => [client.connection, client]));
     for (const connection of this.#server.connections) {
-      // A session of HTTP/2 ends by itself once its client was answered.
-      if (connection instanceof Http2Connection && answered.has(connection)) continue;
+      const client = clients.get(connection);
+      // A session of HTTP/2 ends by itself once its stream has ended.
+      if (connection instanceof Http2Connection && opened.has(client)) continue;
       // The hub leaves alone what is none of its streams: refused, half requested, taken over.
+      client?.peer.provoked.add('destroy');
       connection.socket.destroy();
     }
     for (const [index, { connection, peer }] of this.#clients.entries()) {

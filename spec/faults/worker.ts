@@ -6,3 +6,5 @@ process.on('message', async ({ seed, writes }: { seed: number; writes: number })
   const { figures, faults } = await run(planOf(seed, writes));
   process.send?.({ figures, faults });
 });
+// Also if a schedule never ended.
+process.on('disconnect', () => process.exit());
