@@ -50,14 +50,17 @@ function install() {
 
 async function provide() {
   const { unpackBrowser } = await import('./browser.mjs');
-  const { unpackRedis } = await import('./redis.mjs');
+  const { unpackRedis, unpackRedis8, unpackValkey8 } = await import('./redis.mjs');
   const { unpackNginx } = await import('./nginx.mjs');
   const { installTools } = await import('./reference/install.mjs');
-  for (const provideOne of [unpackBrowser, unpackRedis, unpackNginx, installTools]) {
+  // The tests that need one of these fail without it, those of the last two are skipped: here it is only said why.
+  for (const provideOne of [
+    ...[unpackBrowser, unpackRedis, unpackNginx, installTools],
+    ...[unpackRedis8, unpackValkey8],
+  ]) {
     try {
       provideOne();
     } catch (error) {
-      // The tests that need it fail: here it is only said why.
       console.error(`setup: ${error.message}`);
     }
   }

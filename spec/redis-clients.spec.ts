@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { Cluster, Redis } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
@@ -7,6 +6,7 @@ import { type Channel, InvalidOptionError } from '../lib/index.js';
 import { healthy, listen, rawClient, texts, until } from './support/nodes.js';
 import { delivered } from './support/outcomes.js';
 import { RedisServer } from './support/redis.js';
+import { documentedUser } from './support/rights.js';
 import { cleanup, hub } from './support/server.js';
 
 type Client = RedisOptions['client'];
@@ -116,9 +116,7 @@ describe('A client of Redis', () => {
 
   it('of Sentinels needs the rights that the documentation lists, and client|info', async () => {
     const server = await RedisServer.start();
-    const page = await readFile('docs/cluster.md', 'utf8');
-    const [acl = ''] = /ACL SETUSER[^`]*/.exec(page) ?? [];
-    await server.command(...acl.trim().split(/\s+/), '+client|info');
+    await server.command(...(await documentedUser()), '+client|info');
     const client = createSentinel({
       name: 'main',
       sentinelRootNodes: [await sentinelOf(server)],

@@ -8,14 +8,8 @@ import { SCRIPT } from '../lib/engines/redis/redis-script.js';
 import type { Comet } from '../lib/index.js';
 import { healthy, rawClient, until } from './support/nodes.js';
 import { RedisServer } from './support/redis.js';
+import { documentedUser } from './support/rights.js';
 import { hub, TestServer } from './support/server.js';
-
-/** The words of the ACL that docs/cluster.md lists. */
-async function documentedRights(): Promise<string[]> {
-  const page = await readFile('docs/cluster.md', 'utf8');
-  const [acl = ''] = /ACL SETUSER[^`]*/.exec(page) ?? [];
-  return acl.trim().split(/\s+/);
-}
 
 /** What the event `backplane` says first of a hub with this client. */
 async function refusal(client: RedisOptions['client']): Promise<{ push: Comet; message: string }> {
@@ -29,7 +23,7 @@ async function refusal(client: RedisOptions['client']): Promise<{ push: Comet; m
 describe('A Redis that a hub can not use', () => {
   it('since a right is missing is told with that right, whichever it is, and used once the user has it', async () => {
     const server = await RedisServer.start();
-    const words = await documentedRights();
+    const words = await documentedUser();
     await server.command(...words);
     const raw = await rawClient(server);
     const url = server.url.replace('//', '//comet:secret@');
@@ -52,7 +46,7 @@ describe('A Redis that a hub can not use', () => {
 
   it('since its keys or topics are others is told with the pattern that is missing', async () => {
     const server = await RedisServer.start();
-    await server.command(...(await documentedRights()));
+    await server.command(...(await documentedUser()));
     const url = server.url.replace('//', '//comet:secret@');
     await server.command('ACL', 'SETUSER', 'comet', 'resetchannels', '&other:*');
     const topics = await refusal(createClient({ url }));
@@ -117,7 +111,7 @@ describe('A Redis that a hub can not use', () => {
   it('has each of its commands checked, and listed in the documentation', async () => {
     const called = Array.from(SCRIPT.matchAll(/redis\.p?call\('(\w+)'/g), ([, name]) => name!.toLowerCase());
     const check = await readFile('lib/engines/redis/check.ts', 'utf8');
-    const rights = await documentedRights();
+    const rights = await documentedUser();
     expect(called.length).to.be.at.least(25);
     for (const name of new Set(called)) {
       expect(rights).to.include(`+${name}`);

@@ -8,12 +8,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { createClient } from 'redis';
+import type { Server } from '../../scripts/debian.mjs';
 import { findRedis } from '../../scripts/redis.mjs';
 import { cleanup } from './server.js';
 
 export interface RedisOptions {
   /** A cluster of this one server, which has all slots. It takes 2 s to start: so Redis has it. */
   readonly cluster?: boolean;
+  /** Another server than that of the other tests. */
+  readonly program?: Server;
   /** A Sentinel, which knows this server as the primary `main`. */
   readonly sentinelOf?: RedisServer;
   /** Further arguments of `redis-server`. */
@@ -129,7 +132,7 @@ export class RedisServer {
   }
 
   #run(): void {
-    const { path, env } = findRedis();
+    const { path, args, env } = this.options.program ?? findRedis();
     const folder = mkdtempSync(join(tmpdir(), 'express-comet-redis-'));
     const cluster = ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'];
     const { sentinelOf } = this.options;
@@ -140,6 +143,7 @@ export class RedisServer {
     const child = spawn(
       path,
       [
+        ...args,
         ...(sentinelOf === undefined ? [] : [config, '--sentinel']),
         ...['--bind', '127.0.0.1', '--port', String(this.port), '--dir', folder],
         ...['--save', '', '--appendonly', 'no'],
