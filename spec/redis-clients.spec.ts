@@ -53,14 +53,20 @@ const KINDS: readonly Kind[] = [
   },
 ];
 
-async function node(client: Client, name = 'a') {
+async function node(client: Client, name = 'a', lease = 6000) {
   const made = await hub({
     node: name,
     deadline: 5000,
-    backplane: redisBackplane({ client, lease: 6000 }),
+    backplane: redisBackplane({ client, lease }),
   });
   await healthy(made.push);
   return { ...made, listen: (channel: string, cursor?: string) => listen(made.server.url, channel, cursor) };
+}
+
+/** How many environments have topics here: each has one of all its nodes. */
+async function environments(server: RedisServer): Promise<number> {
+  const topics = (await server.command('PUBSUB', 'CHANNELS')) as string[];
+  return topics.filter((topic) => topic.endsWith(':all')).length;
 }
 
 /** Connections that Redis holds of anybody but the one who asks, replicas and Sentinels left out. */
@@ -76,16 +82,16 @@ describe('A client of Redis', () => {
     describe(name, () => {
       it('carries writes, outcomes and returns, also when connections break, and leaves no connection', async () => {
         const server = await RedisServer.start({ cluster });
-        const raw = await rawClient(server);
         const client = await make(server);
-        const [a, b] = [await node(client, 'a'), await node(client, 'b')];
+        // A node that is not told that a connection broke would find out after a third of the lease.
+        const [a, b] = [await node(client, 'a', 60_000), await node(client, 'b', 60_000)];
         const news = a.push.channels.create({ name: 'news' });
         await a.push.health();
         const streams = [await a.listen('news'), await b.listen('news')];
         for (const text of texts(10)) expect(await news.send(text)).to.deep.equal(delivered(2));
         for (let round = 1; round < 4; round += 1) {
           for (const text of texts(10, round * 10)) news.write(text);
-          await server.cutConnections('pubsub');
+          await server.cutConnections(round % 2 === 0 ? 'normal' : 'pubsub');
           await healthy(b.push);
           await healthy(a.push);
         }
@@ -94,6 +100,7 @@ describe('A client of Redis', () => {
         expect(back.opening.recovered).to.equal(true);
         expect(await back.heard(29)).to.deep.equal(texts(29, 11));
 
+        const raw = await rawClient(server);
         await Promise.all([a, b].map(({ push }) => push.close()));
         await until(async () => (await connections(raw)) === 0);
       });
@@ -105,12 +112,34 @@ describe('A client of Redis', () => {
         const [here, there] = [await node(await make(server, 1)), await node(await make(server, 2))];
         const [ours, theirs] = [here, there].map(({ push }) => push.channels.create({ name: 'orders' }));
         const stream = await there.listen('orders');
+        expect(await environments(server)).to.equal(2);
         expect(await ours!.send('ours')).to.deep.equal(delivered(0));
         ours!.end();
         await here.push.health();
         expect(await theirs!.send('theirs')).to.deep.equal(delivered(1));
         expect(await stream.heard(1)).to.deep.equal(['theirs']);
       });
+    });
+  }
+
+  for (const { name, client: make } of KINDS.filter(({ name }) => name.includes('entinel'))) {
+    it(`by ${name} follows a failover: a new epoch, of which streams are told, and what waited arrives once`, async () => {
+      const primary = await RedisServer.start();
+      await RedisServer.startReplica(primary);
+      const { push, listen: open } = await node(await make(primary));
+      const news = push.channels.create({ name: 'news' });
+      await push.health();
+      const stream = await open('news');
+      expect(await news.send('before')).to.deep.equal(delivered(1));
+      const { epoch } = push.inspect();
+      const away = new Promise((resolve) => push.on('backplane', resolve));
+      await primary.kill();
+      await away;
+      for (const text of texts(10)) news.write(text);
+      await healthy(push);
+      expect(push.inspect().epoch).to.not.equal(epoch);
+      expect(await stream.heard(11)).to.deep.equal(['before', ...texts(10)]);
+      expect(stream.events.some(({ event }) => event === 'comet:gap')).to.equal(true);
     });
   }
 
@@ -150,17 +179,19 @@ describe('A client of Redis', () => {
   it('with a prefix of keys of its own shares no topic with one that has another', async () => {
     const server = await RedisServer.start();
     const slots = await RedisServer.start({ cluster: true });
-    const kinds: ((keyPrefix: string) => Client)[] = [
-      (keyPrefix) => createClient({ url: server.url, keyPrefix }),
-      (keyPrefix) => createCluster({ rootNodes: [{ url: slots.url }], keyPrefix }),
-      (keyPrefix) => new Redis(server.url, { keyPrefix, ...lazily }),
+    const kinds: [on: RedisServer, client: (keyPrefix: string) => Client][] = [
+      [server, (keyPrefix) => createClient({ url: server.url, keyPrefix })],
+      [slots, (keyPrefix) => createCluster({ rootNodes: [{ url: slots.url }], keyPrefix })],
+      [server, (keyPrefix) => new Redis(server.url, { keyPrefix, ...lazily })],
     ];
-    for (const [index, kind] of kinds.entries()) {
+    for (const [index, [on, kind]] of kinds.entries()) {
+      const before = await environments(on);
       const pair = [await node(kind(`one-${index}:`)), await node(kind(`two-${index}:`))];
       const [ours, theirs] = pair.map(({ push }) => push.channels.create({ name: 'orders' })) as [
         Channel,
         Channel,
       ];
+      expect((await environments(on)) - before).to.equal(2);
       const stream = await pair[1]!.listen('orders');
       expect(await ours.send('ours')).to.deep.equal(delivered(0));
       ours.end();

@@ -138,7 +138,8 @@ export class RedisServer {
     const { sentinelOf } = this.options;
     const config = join(folder, 'sentinel.conf');
     if (sentinelOf !== undefined) {
-      writeFileSync(config, `sentinel monitor main 127.0.0.1 ${sentinelOf.port} 1\n`);
+      const main = [`monitor main 127.0.0.1 ${sentinelOf.port} 1`, 'down-after-milliseconds main 300'];
+      writeFileSync(config, main.map((line) => `sentinel ${line}\n`).join(''));
     }
     const child = spawn(
       path,
