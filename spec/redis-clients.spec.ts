@@ -105,6 +105,19 @@ describe('A client of Redis', () => {
         await until(async () => (await connections(raw)) === 0);
       });
 
+      it('loses and doubles nothing of what was under way when the connection for commands broke', async () => {
+        const server = await RedisServer.start({ cluster });
+        const { push, listen: open } = await node(await make(server), 'a', 60_000);
+        const news = push.channels.create({ name: 'news', log: { frames: 10_000 } });
+        await push.health();
+        const stream = await open('news');
+        const outcomes = texts(3000).map((text) => news.send(text));
+        await stream.heard(1);
+        await server.cutConnections('normal');
+        for (const outcome of await Promise.all(outcomes)) expect(outcome.failed).to.equal(0);
+        expect(await stream.heard(3000)).to.deep.equal(texts(3000));
+      });
+
       if (cluster) return;
 
       it('keeps to the number of its database, with its topics too', async () => {

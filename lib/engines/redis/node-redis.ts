@@ -58,8 +58,9 @@ export function nodeRedis(client: RedisClient): Connector {
     commandsQueueMaxLength: undefined,
     // Replies as strings, whatever the client's own calls are to return.
     commandOptions: {},
-    // A Sentinel client is silent about broken connections otherwise.
+    // A Sentinel client is silent about broken connections otherwise, and sends again what may have been carried out.
     passthroughClientErrorEvents: true,
+    maxCommandRediscovers: 0,
     ...(options !== undefined && { socket: { ...options.socket, reconnectStrategy: false } }),
   };
   return {
