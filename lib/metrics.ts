@@ -317,7 +317,7 @@ class Instruments {
       push.on('leave', ({ reason }) => this.#leaves.inc({ ...labels, reason })),
       push.on('refuse', ({ code }) => this.#refusals.inc({ ...labels, code })),
       push.on('overrun', ({ lag }) => this.#overruns.inc({ ...labels, lag })),
-      push.on('drop', ({ happened }) => this.#drops.inc({ ...labels, happened })),
+      push.on('drop', ({ happened, count }) => this.#drops.inc({ ...labels, happened }, count)),
       push.on('gap', () => this.#gaps.inc(labels)),
       push.on('replay', ({ frames, recovered }) => {
         (recovered ? this.#replays : this.#gaps).inc(labels);

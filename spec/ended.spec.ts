@@ -82,7 +82,7 @@ describe('A write on a channel that has ended', () => {
         const drop = told<CometEvents['drop']>((on) => push.on('drop', on));
         expect(news.write('late', { event: 'said' })).to.equal(undefined);
         const { cause, ...rest } = await drop;
-        expect(rest).to.deep.equal({ channel: 'news', event: 'said', happened: 'never' });
+        expect(rest).to.deep.equal({ channel: 'news', event: 'said', happened: 'never', count: 1 });
         expect(cause).to.be.an.instanceof(ChannelEndedError).with.property('chanId', 'news');
         expect(news.inspect()).to.include({ writes: 0, lastWrite: null });
         expect(push.inspect()).to.include({ writes: 0 });

@@ -47,8 +47,11 @@ export interface Lookup {
   tally(asker: Asker, seq: number, listeners: number): Tally;
   /** Nobody listens here to what that write was made on. */
   disclaim(asker: Asker): void;
-  /** All that was appended before has come, for the first time since the connection is there. */
-  caughtUp(): void;
+  /**
+   * All that was appended before has come, for the first time since the connection is there.
+   * @param historyLost whether another epoch has begun since the last time
+   */
+  caughtUp(historyLost: boolean): void;
 }
 
 /** How one channel stands with the backplane. */
@@ -118,6 +121,9 @@ export class Follower {
   #life = 0;
   #connected: boolean;
   #caughtUp = false;
+  // Whether it has ever caught up, and whether that epoch is over.
+  #hasHistory = false;
+  #historyLost = false;
   #subscribed = new Set<string>();
   #leaving = new Set<string>();
   #synced: boolean;
@@ -524,9 +530,11 @@ export class Follower {
     for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
 
     this.#synced = true;
-    if (this.#caughtUp) return;
-    this.#caughtUp = true;
-    this.#hub.caughtUp();
+    if (this.#caughtUp && !this.#historyLost) return;
+    const historyLost = this.#historyLost;
+    this.#caughtUp = this.#hasHistory = true;
+    this.#historyLost = false;
+    this.#hub.caughtUp(historyLost);
   }
 
   /** The next entry of a channel. */
@@ -631,6 +639,7 @@ export class Follower {
     for (const feed of feeds) flush.forget(feed, feed.log.newest?.seq ?? feed.log.floor);
     sequence.epoch = epoch;
     sequence.head = head;
+    this.#historyLost = this.#hasHistory;
     ended.clear();
     for (const reader of new Set(feeds.flatMap((feed) => [...feed.readers()]))) reader.reset();
     for (const mirror of mirrors) {

@@ -1,7 +1,7 @@
 import { v4 as uuid } from 'uuid';
 import type { Backplane, Entry, Link, Node, Retained, Terms } from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
-import { BackplaneError, ChannelEndedError, type CometError, HubClosedError } from '../core/errors.js';
+import { BackplaneError, ChannelEndedError, CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import type { Settings } from '../core/options.js';
 import { Deferred, type NodeOutcome, type Outcome } from '../core/outcome.js';
@@ -12,6 +12,7 @@ import type { Flush } from '../delivery/flush.js';
 import type { WaitingNames } from '../delivery/waiting.js';
 import { sizeOf } from '../sse/frame.js';
 import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
+import { Drops } from './drops.js';
 import { Follower, type Member } from './follower.js';
 import { type Letter, Outbox } from './outbox.js';
 import { outcomeOf, Poll, refusedOf, unknownOf } from './poll.js';
@@ -77,6 +78,8 @@ const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
 
 // Channels that are made known again at a time.
 const HOLD = 500;
+// The process is warned of a backplane that was away for so many milliseconds: one that restarts is back by then.
+const AWAY_MS = 5000;
 // What waits for the writes of this node gives up after so many milliseconds: a server that hangs says nothing.
 const WRITTEN_MS = 1000;
 
@@ -94,6 +97,7 @@ export class Relay implements Node {
   readonly #follower: Follower;
   readonly #answers: Answers;
   readonly #outbox: Outbox | undefined;
+  readonly #drops: Drops;
   // Channels that were made here, and that the backplane has yet to hear of.
   readonly #making = new Set<Member>();
   #writes = 0;
@@ -104,6 +108,11 @@ export class Relay implements Node {
   readonly #awaiting = new Set<() => void>();
   // Undefined until it is known.
   #isUp: boolean | undefined;
+  // Since when it can't be used, and why.
+  #away: { readonly since: number; cause: Error } | undefined;
+  // Causes of which the process was warned.
+  readonly #warned = new Set<string>();
+  #historyLost = false;
   #isClosed = false;
 
   constructor(station: RelayStation, backplane: Backplane) {
@@ -111,6 +120,7 @@ export class Relay implements Node {
     const { deadline } = settings;
     this.#station = station;
     this.#backplane = backplane;
+    this.#drops = new Drops(station.events);
     this.id = `${settings.node}-${uuid().slice(0, 8)}`;
     this.#answers = new Answers({
       id: this.id,
@@ -124,7 +134,7 @@ export class Relay implements Node {
       deadline,
       tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
       disclaim: (asker) => this.#answers.disclaim(asker),
-      caughtUp: () => void this.#resume(),
+      caughtUp: (historyLost) => void this.#resume(historyLost),
     });
     if (this.#link.direct !== undefined) this.#isUp = true;
     else this.#outbox = new Outbox(this.#link, sequence, settings);
@@ -231,9 +241,9 @@ export class Relay implements Node {
         events.emit('write', { channel, position, event: event ?? 'message', bytes, listeners });
       },
       refused: (happened, error) => {
-        const cause = endOf(error) ?? error;
+        const cause = endOf(error) ?? causeOf(error, happened);
         writer?.refused(happened, cause);
-        if (events.has('drop')) events.emit('drop', { channel, event: event ?? 'message', happened, cause });
+        this.#drops.add({ channel, event: event ?? 'message', happened, cause });
         const reason = cause instanceof ChannelEndedError ? 'ended' : 'backplane';
         const listeners = Math.max(member.feed.listeners, 1);
         const outcome = happened === 'never' ? refusedOf(listeners, reason) : unknownOf(listeners);
@@ -294,6 +304,7 @@ export class Relay implements Node {
   tick(elapsed: number, now: number): void {
     this.#answers.expire(now);
     this.#outbox?.expire(now);
+    if (this.#away !== undefined && now - this.#away.since >= AWAY_MS) this.#warn(this.#away.cause);
     this.#follower.tick(elapsed, now);
     this.#sinceHold += elapsed;
     if (this.#sinceHold < this.#link.keep / 3) return;
@@ -358,6 +369,7 @@ export class Relay implements Node {
     this.#follower.close();
     this.#answers.expire(Infinity);
     await this.#link.close();
+    this.#drops.close();
   }
 
   connected(): void {
@@ -367,6 +379,8 @@ export class Relay implements Node {
   disconnected(cause: Error): void {
     this.#outbox?.pause();
     this.#follower.disconnected(cause);
+    this.#away = { since: this.#away?.since ?? performance.now(), cause };
+    if (cause instanceof BackplaneError && cause.happened === 'never') this.#warn(cause);
     this.#tellHealth(false, cause);
     for (const done of [...this.#awaiting]) done();
   }
@@ -426,7 +440,9 @@ export class Relay implements Node {
   }
 
   /** Everything that was appended before has come. */
-  async #resume(): Promise<void> {
+  async #resume(historyLost: boolean): Promise<void> {
+    this.#historyLost ||= historyLost;
+    this.#away = undefined;
     // First what was written: a channel may have been ended and made anew meanwhile.
     this.#outbox?.resume();
     await this.#hold();
@@ -434,10 +450,20 @@ export class Relay implements Node {
   }
 
   #tellHealth(healthy: boolean, cause: Error | undefined): void {
-    if (this.#isUp === healthy || this.#isClosed) return;
+    const historyLost = healthy && this.#historyLost;
+    if ((this.#isUp === healthy && !historyLost) || this.#isClosed) return;
     this.#isUp = healthy;
+    if (healthy) this.#historyLost = false;
     const { events } = this.#station;
-    if (events.has('backplane')) events.emit('backplane', { healthy, cause });
+    if (events.has('backplane')) events.emit('backplane', { healthy, cause, historyLost });
+  }
+
+  /** Warns of a backplane that can't be used: once for each cause. */
+  #warn({ message }: Error): void {
+    if (this.#isClosed || this.#warned.has(message)) return;
+    this.#warned.add(message);
+    const { events } = this.#station;
+    events.warn('backplane', `The backplane can not be used, and events wait or are dropped. ${message}`);
   }
 
   /** Keeps the channels of this node known. */
@@ -461,6 +487,11 @@ export class Relay implements Node {
       throw error;
     }
   }
+}
+
+function causeOf(error: unknown, happened: 'never' | 'unknown'): CometError {
+  if (error instanceof CometError) return error;
+  return new BackplaneError('The backplane did not take a write: see the cause.', happened, { cause: error });
 }
 
 /** The error by which an engine says that the channel of a write has ended, on another node. */

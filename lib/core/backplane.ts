@@ -209,7 +209,10 @@ export interface Node {
   readonly id: string;
   /** The connection is there, and nothing is subscribed. */
   connected(): void;
-  /** It is not; nothing arrives. */
+  /**
+   * It is not; nothing arrives. A BackplaneError whose `happened` is `never` says that no other attempt will succeed before
+   * somebody has mended the cause, such as a wrong password.
+   */
   disconnected(cause: Error): void;
   /** An entry of a channel to which the node is subscribed, in order. */
   receive(entry: Entry): void;

@@ -1,7 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { AsyncContext } from './context.js';
-import { InvalidOptionError } from './errors.js';
+import { type CometError, InvalidOptionError } from './errors.js';
 import type { FailureReason, Outcome } from './outcome.js';
 
 /**
@@ -80,12 +80,18 @@ export interface CometEvents {
   /** A write that asked for its outcome has it, `elapsed` milliseconds after it was made. */
   outcome: { channel: string; position: string; elapsed: number; outcome: Outcome };
   /**
-   * A write was given up (`never`), or nobody knows whether it happened (`unknown`): `cause` says why. It is a
-   * ChannelEndedError if the channel had ended, and otherwise of the backplane. Listeners may have missed the event.
+   * `count` writes were given up (`never`), or nobody knows whether they happened (`unknown`): `cause` says why. It is a
+   * ChannelEndedError if the channel had ended, a HubClosedError if the hub was closed, and otherwise a BackplaneError.
+   * Listeners may have missed the events. Told once a second for each channel, event name and cause.
    */
-  drop: { channel: string; event: string; happened: 'never' | 'unknown'; cause: unknown };
-  /** The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`. */
-  backplane: { healthy: boolean; cause: Error | undefined };
+  drop: { channel: string; event: string; happened: 'never' | 'unknown'; count: number; cause: CometError };
+  /**
+   * The backplane can be reached, and everything that was missed has been filled in or said; or it can't, for this `cause`.
+   * `historyLost`: it has lost what it retained, or may have, so that every stream was told of a gap. Write again what
+   * clients need, such as latest values. If it can't be used and `backplane` has no handler, it is a warning of the process,
+   * once for each cause.
+   */
+  backplane: { healthy: boolean; cause: Error | undefined; historyLost: boolean };
   /** Streams can be opened again. */
   activate: Record<never, never>;
   /** Every stream was closed, and no new one is opened. */
@@ -189,6 +195,11 @@ export class Events {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Warns of what an operator has to mend, where nobody listens to the event that tells it. */
+  warn(name: keyof CometEvents, message: string): void {
+    if (!this.has(name)) process.emitWarning(message, { type: 'CometWarning' });
   }
 
   /** Tells that code of the user's threw. */

@@ -75,9 +75,10 @@ const TELL = {
     const text = `${channel}: ${delivered} of ${listeners} delivered; ${reasonsOf(outcome)}`;
     return [text, (times) => (times === 1 ? text : `${text} (${plural(times, 'write')})`), true];
   },
-  drop: ({ channel, happened, cause }) => [
+  drop: ({ channel, happened, count, cause }) => [
     `${channel} ${happened}`,
-    (times) => `${plural(times, 'write')} on ${channel} ${DROPPED[happened]}: ${cause}`,
+    (times) =>
+      `${times > 1 ? 'writes' : plural(count, 'write')} on ${channel} ${DROPPED[happened]}: ${cause}`,
     true,
   ],
   backplane: ({ healthy, cause }) => [

@@ -43,11 +43,11 @@ export async function checkServer(commands: Connection, keys: Keys, topics: Topi
   const [version, ...refused] = (await commands.eval(CHECK, [keys.check], [topics.check])) as string[];
   if (version !== '' && Number.parseInt(version as string, 10) < OLDEST) {
     const message = `Redis ${version} is not supported: use Redis ${OLDEST} or later, or Valkey.`;
-    throw new BackplaneError(message, 'no');
+    throw new BackplaneError(message, 'never');
   }
   if (refused.length === 0) return;
   const pattern = `${commands.keyPrefix}${keys.start}*`;
   const rights = refused.map((each) => (each.startsWith('+') ? each : each + pattern));
   const message = `The user of Redis lacks rights: add ${[...new Set(rights)].join(' ')} to its ACL; docs/cluster.md lists all.`;
-  throw new BackplaneError(message, 'no');
+  throw new BackplaneError(message, 'never');
 }

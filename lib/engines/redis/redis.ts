@@ -21,7 +21,7 @@ import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../cor
 import { shortened } from '../../core/jitter.js';
 import { checkDuration, checkKnown } from '../../core/options.js';
 import { freshEpoch } from '../../core/position.js';
-import { unreachable } from './causes.js';
+import { failed, isLasting, unreachable } from './causes.js';
 import { checkServer } from './check.js';
 import type { Connection, Connector } from './connection.js';
 import { type IoredisClient, ioredis, isIoredis, isIoredisCluster } from './ioredis.js';
@@ -407,14 +407,10 @@ class RedisLink implements RemoteLink {
       return (await answer) as Reply;
     } catch (cause) {
       if (cause instanceof BackplaneError) throw cause;
-      if (NOT_NOW.test((cause as Error).message) && this.#life === life) this.#refuse(cause as Error);
-      throw new BackplaneError(
-        'Redis did not do what it was asked to: see the cause.',
-        this.#happenedOf(cause as Error),
-        {
-          cause,
-        },
-      );
+      const error = cause as Error;
+      const isRefusal = NOT_NOW.test(error.message) || isLasting(error.message);
+      if (isRefusal && this.#life === life) this.#refuse(error);
+      throw failed(error, this.#happenedOf(error));
     } finally {
       life.pending.delete(answer);
     }
