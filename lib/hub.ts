@@ -2,9 +2,10 @@ import type { IncomingMessage } from 'node:http';
 import type { ChannelSnapshot } from './channels/channel.js';
 import { Channels } from './channels/channels.js';
 import { type BackplaneSnapshot, type Health, Relay } from './cluster/relay.js';
+import type { Terms } from './core/backplane.js';
 import { AsyncContext } from './core/context.js';
 import { Deadlines } from './core/deadlines.js';
-import { HubClosedError } from './core/errors.js';
+import { HubClosedError, TooManyVirtualChannelsError } from './core/errors.js';
 import { type CometEvents, Events, type RefusalCode } from './core/events.js';
 import { drawn } from './core/jitter.js';
 import {
@@ -215,7 +216,7 @@ class Hub {
     const wake = () => {
       if (this.#closed === undefined) this.#sweep.start();
     };
-    const ended = new EndedChannels(settings.maxLingering, settings.backplane === undefined);
+    const ended = new EndedChannels(settings.maxLingering);
     const waiting = new WaitingNames<Feed>(settings.maxWaitingNames);
     const feedOf = (name: string) => this.channels.peek(name)?.feed;
     this.#roster = new Roster(
@@ -233,7 +234,16 @@ class Hub {
     );
     this.#lookout = new Lookout(settings.vanish, this.#roster, this.events);
     this.#relay = new Relay(
-      { settings, sequence: this.#sequence, flush: this.#flush, events: this.events, ended, waiting },
+      {
+        settings,
+        sequence: this.#sequence,
+        flush: this.#flush,
+        events: this.events,
+        ended,
+        waiting,
+        feedOf,
+        adopt: (name, terms) => this.#adopt(name, terms),
+      },
       settings.backplane ?? inProcess(),
     );
     this.channels = new Channels(
@@ -399,6 +409,17 @@ class Hub {
     const { expires } = listener;
     if (expires !== undefined && expires < Date.now() + EXPIRES_SOON_MS)
       this.#expiries.add(listener, expires);
+  }
+
+  /** A stream waits for a channel that another node has made. Returns whether it is there now. */
+  #adopt(name: string, terms: Terms): boolean {
+    try {
+      this.channels.adopt(name, terms);
+      return true;
+    } catch (error) {
+      if (error instanceof TooManyVirtualChannelsError || error instanceof HubClosedError) return false;
+      throw error;
+    }
   }
 
   *#feeds(): Generator<Feed> {

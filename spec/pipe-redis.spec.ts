@@ -46,6 +46,7 @@ class HeldBack implements Backplane {
       disconnected: (cause) => node.disconnected(cause),
       receive: (entry) => later(() => node.receive(entry)),
       marked: (mark) => later(() => node.marked(mark)),
+      made: (chanId) => later(() => node.made(chanId)),
       hear: (word) => node.hear(word),
       recall: (chanId) => node.recall(chanId),
     });

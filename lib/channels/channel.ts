@@ -78,7 +78,6 @@ export class Channel<Data = unknown> {
   #encode: (data: Data) => unknown;
   readonly #member: Member;
   #ended = false;
-  #linger = LINGER_MS;
   #closed = false;
   #writes = 0;
   #lastWrite: Moment | undefined;
@@ -86,7 +85,7 @@ export class Channel<Data = unknown> {
   #controller: AbortController | undefined;
 
   /** @internal Channels are made by `channels.create()` and `channels.open()`. */
-  constructor(id: string, settings: ChannelSettings, station: Station) {
+  constructor(id: string, settings: ChannelSettings, station: Station, isAdopted: boolean) {
     this.id = id;
     this.#station = station;
     this.#encode = settings.encode as (data: Data) => unknown;
@@ -97,13 +96,13 @@ export class Channel<Data = unknown> {
       label: encodeURIComponent(id),
       feed: new Feed(id, settings, station.sequence.head, station.lastEnd(id)),
       terms: { log, lag, rewind },
-      ended: (seq) => {
+      ended: (seq, linger) => {
         this.#end();
-        station.lingers(this, seq, this.#linger);
+        station.lingers(this, seq, linger);
       },
       left: () => station.left(this),
     };
-    station.relay.hold(this.#member);
+    station.relay.hold(this.#member, isAdopted);
   }
 
   /**
@@ -253,9 +252,8 @@ export class Channel<Data = unknown> {
     checkKnown(options, ['linger']);
     const linger = checkWait(options.linger ?? LINGER_MS, 'linger');
     if (this.#ended) return;
-    this.#linger = linger;
     this.#end();
-    this.#station.relay.end(this.#member);
+    this.#station.relay.end(this.#member, linger);
   }
 
   /** @internal The hub closes: nothing is piped any more. */

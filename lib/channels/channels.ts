@@ -121,7 +121,7 @@ export class Channels implements Iterable<Channel> {
    */
   adopt(id: string, terms: Terms): void {
     if (this.#channels.has(id)) return;
-    this.#guests.add(this.#make(id, channelSettings(terms, this.#station.settings)) as Channel<never>);
+    this.#guests.add(this.#make(id, channelSettings(terms, this.#station.settings), true) as Channel<never>);
   }
 
   /** The channels, in the order in which they were made. */
@@ -135,13 +135,13 @@ export class Channels implements Iterable<Channel> {
     for (const channel of this.#channels.values()) channel.close();
   }
 
-  #make<Data>(name: string, own: ChannelSettings): Channel<Data> {
+  #make<Data>(name: string, own: ChannelSettings, isAdopted = false): Channel<Data> {
     const { maxVirtualChannels } = this.#station.settings;
     if (this.#closed) throw new HubClosedError();
     if (maxVirtualChannels !== null && this.size >= maxVirtualChannels) {
       throw new TooManyVirtualChannelsError(maxVirtualChannels);
     }
-    const channel = new Channel<Data>(name, own, this.#station);
+    const channel = new Channel<Data>(name, own, this.#station, isAdopted);
     this.#channels.set(name, channel);
     this.#ended.release(name);
     channel.feed.isAwaited = this.#waiting.has(name);

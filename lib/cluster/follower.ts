@@ -1,7 +1,9 @@
 import type {
   Asker,
-  Direct,
+  DirectLink,
   Entry,
+  Findings,
+  Found,
   Link,
   Question,
   RemoteLink,
@@ -28,8 +30,8 @@ export interface Member {
   readonly label: string;
   readonly feed: Feed;
   readonly terms: Terms;
-  /** It has ended, here or on another node, at `seq`. */
-  ended(seq: number): void;
+  /** It has ended, here or on another node, at `seq`. It can be read for `linger` milliseconds. */
+  ended(seq: number, linger: number): void;
   /** Nobody has listened for a while, and nothing of it arrives any more. */
   left(): void;
 }
@@ -43,6 +45,8 @@ export interface Lookup {
   readonly deadline: number;
   readonly waiting: WaitingNames<Feed>;
   readonly ended: EndedChannels;
+  /** Adds the channel of a name, alive or lingering, as another node made it. Returns whether it could. */
+  adopt(name: string, found: Found): boolean;
   /** The tally of a write whose outcome is awaited, here or on another node. */
   tally(asker: Asker, seq: number, listeners: number): Tally;
   /** Nobody listens here to what that write was made on. */
@@ -81,10 +85,15 @@ interface Round {
   readonly whole: ReadonlySet<Mirror>;
   readonly done: Deferred<void>;
   marked: boolean;
-  /** More came behind its mark than could be held back. */
-  flooded: boolean;
+  /** How much of what is held back came before its mark. */
+  before: number;
+  /** A channel of a name that waits was made before its mark, and it does not look at that. */
+  outdated: boolean;
   snapshot: Snapshot | undefined;
 }
+
+/** An entry, or the name of a channel that was made. */
+type Arrival = Entry | string;
 
 interface Waiter {
   readonly mirrors: readonly Mirror[];
@@ -109,7 +118,7 @@ const HELD_BACK = 10_000;
  * that is yet to be filled in.
  */
 export class Follower {
-  readonly #direct: Direct | undefined;
+  readonly #direct: DirectLink | undefined;
   // None in one process, where everything arrives as it is written.
   readonly #remote: RemoteLink | undefined;
   readonly #hub: Lookup;
@@ -133,8 +142,18 @@ export class Follower {
   #concluded = 0;
   #began = Infinity;
   #due = false;
-  // What came behind the mark of a round whose snapshot has not come.
-  #heldBack: Entry[] | undefined;
+  // What came behind the mark of a round whose snapshot has not come, or since a channel was made that is awaited: entries,
+  // and names of channels that were made.
+  #heldBack: Arrival[] | undefined;
+  // More came than could be held back.
+  #isFlooded = false;
+  // Names that are awaited, and of which a channel was made; or any of them may have been.
+  readonly #made = new Set<string>();
+  #anyMade = false;
+  // Of each request that looks for channels, the names of which nothing has changed since it asked.
+  readonly #inquiries = new Set<Set<string>>();
+  // Channels that have ended, and have readers that are yet to come to the end and to wait for the next one of the name.
+  readonly #over = new Map<string, Feed[]>();
   // The epoch of the last entry that was of another epoch than the one that is followed.
   #doubted: string | undefined;
   #sinceLook = 0;
@@ -143,11 +162,11 @@ export class Follower {
 
   constructor(link: Link, hub: Lookup) {
     if (link.direct === undefined) this.#remote = link;
-    else this.#direct = link.direct;
+    else this.#direct = link;
     this.#hub = hub;
     this.#connected = this.#synced = this.#direct !== undefined;
     if (this.#direct === undefined) return;
-    const { epoch, seq } = this.#direct.position;
+    const { epoch, seq } = this.#direct.direct.position;
     hub.sequence.epoch = epoch;
     hub.sequence.head = seq;
   }
@@ -164,8 +183,8 @@ export class Follower {
   /** A channel was made here; `retained` is what its log begins with, where that is known at once. */
   add(member: Member, retained: Retained | undefined): void {
     const attached = this.#direct !== undefined;
-    const last = this.#direct?.position.seq ?? this.#hub.sequence.head;
-    const common = { wanted: false, overSince: Infinity, idle: 0, successor: undefined };
+    const last = this.#direct?.direct.position.seq ?? this.#hub.sequence.head;
+    const common = { wanted: this.#isAwaited(member.id), overSince: Infinity, idle: 0, successor: undefined };
     const mirror: Mirror = { member, attached, last, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
@@ -174,12 +193,26 @@ export class Follower {
     if (present !== undefined && present.overSince < Infinity) this.#lookSoon();
   }
 
+  /** Adds a channel that has ended on another node, to read what is retained of it. */
+  addEnded(member: Member): void {
+    this.add(member, undefined);
+    for (let mirror = this.#mirrors.get(member.id); mirror !== undefined; mirror = mirror.successor)
+      if (mirror.member === member) mirror.overSince = this.#rounds;
+  }
+
+  /** Names of which nothing has changed since they were added. Ends by `close`. */
+  inquire(): Inquiry {
+    const names = new Set<string>();
+    this.#inquiries.add(names);
+    return { names, close: () => this.#inquiries.delete(names) };
+  }
+
   /** What is retained here of a channel. */
   recall(chanId: string): Retained | undefined {
     const mirror = this.#mirrors.get(chanId);
     if (mirror === undefined || !mirror.attached) return undefined;
     const { epoch } = this.#hub.sequence;
-    const { log } = mirror.member.feed;
+    const { log, lastEnd } = mirror.member.feed;
     let previous = log.floor;
     const entries = merge([log.after(0)]).map((frame): Entry => {
       const { seq, at } = frame;
@@ -187,7 +220,8 @@ export class Follower {
       previous = seq;
       return { ...entry, asker: undefined };
     });
-    return { chanId, begun: log.isWhole ? log.floor : 0, last: mirror.last, entries };
+    const { begun: made } = log;
+    return { chanId, begun: lastEnd, made, lastEnd, last: mirror.last, entries };
   }
 
   /**
@@ -197,7 +231,7 @@ export class Follower {
   ready(chanIds: readonly string[], cursor: Position | null | undefined): Promise<void> | undefined {
     const { sequence } = this.#hub;
     if (this.#direct !== undefined) {
-      sequence.head = this.#direct.position.seq;
+      sequence.head = this.#direct.direct.position.seq;
       return undefined;
     }
     const mirrors = chanIds
@@ -229,6 +263,7 @@ export class Follower {
     this.#life += 1;
     this.#connected = true;
     this.#caughtUp = false;
+    this.#anyMade = true;
     this.#subscribed.clear();
     this.#pursue();
   }
@@ -240,11 +275,39 @@ export class Follower {
     this.#cause = cause;
     this.#began = Infinity;
     this.#heldBack = undefined;
+    this.#isFlooded = false;
+    this.#made.clear();
     this.#round?.done.reject(cause);
     this.#round = undefined;
+    for (const names of this.#inquiries) names.clear();
+  }
+
+  /** A channel of this name was made. If it is awaited, nothing is taken until it is followed. */
+  made(chanId: string): void {
+    for (const names of this.#inquiries) names.delete(chanId);
+    const round = this.#round;
+    if (round?.marked === true && !round.outdated) {
+      this.#holdBack(chanId);
+      return;
+    }
+    if (!this.#isAwaited(chanId)) return;
+    if (this.#direct !== undefined) {
+      this.#found(chanId, this.#direct.find([chanId]));
+      return;
+    }
+    this.#made.add(chanId);
+    if (round !== undefined) round.outdated = true;
+    this.#heldBack ??= [];
+    this.#pursue();
+  }
+
+  /** Whether a listener waits for the next channel of a name, or will do so when it has read the last one. */
+  #isAwaited(name: string): boolean {
+    return this.#hub.waiting.has(name) || this.#over.get(name)?.some(isRead) === true;
   }
 
   receive(entry: Entry): void {
+    if (entry.body === null) for (const names of this.#inquiries) names.delete(entry.chanId);
     if (this.#heldBack !== undefined) {
       this.#holdBack(entry);
       return;
@@ -252,7 +315,7 @@ export class Follower {
     const mirror = this.#mirrors.get(entry.chanId);
     if (mirror === undefined || !mirror.attached) {
       if (mirror !== undefined && entry.body === null) {
-        if (entry.epoch === this.#hub.sequence.epoch) this.#end(mirror, entry.seq);
+        if (entry.epoch === this.#hub.sequence.epoch) this.#end(mirror, entry.seq, lingerOf(entry));
         else this.#doubtEpoch(entry.epoch);
       }
       if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
@@ -274,8 +337,9 @@ export class Follower {
     const round = this.#round;
     if (round?.mark !== mark) return;
     round.marked = true;
-    if (round.snapshot === undefined) this.#heldBack = [];
-    else this.#conclude(round, round.snapshot);
+    if (round.snapshot === undefined) this.#heldBack ??= [];
+    round.before = this.#heldBack?.length ?? 0;
+    if (round.snapshot !== undefined) this.#conclude(round, round.snapshot);
   }
 
   /** A channel has ended on another node, and nothing of that arrived. */
@@ -299,6 +363,7 @@ export class Follower {
 
   /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
   tick(elapsed: number, now: number): void {
+    for (const [name, feeds] of this.#over) if (!feeds.some(isRead)) this.#over.delete(name);
     const link = this.#remote;
     if (link === undefined) return;
     const pause = link.lease / 3;
@@ -321,7 +386,7 @@ export class Follower {
   /** Lets a channel go that nobody has listened to for a while. */
   #rest(chanId: string, mirror: Mirror, elapsed: number): void {
     const { member, attached, wanted } = mirror;
-    if (member.feed.listeners > 0 || !(attached || wanted)) {
+    if (member.feed.listeners > 0 || !(attached || wanted) || this.#isAwaited(chanId)) {
       mirror.idle = 0;
       return;
     }
@@ -341,7 +406,12 @@ export class Follower {
 
   /** Forgets a channel that was let go. */
   forget(chanId: string): void {
-    this.#mirrors.delete(chanId);
+    this.#replace(chanId, this.#mirrors.get(chanId)?.successor);
+  }
+
+  #replace(chanId: string, successor: Mirror | undefined): void {
+    if (successor === undefined) this.#mirrors.delete(chanId);
+    else this.#mirrors.set(chanId, successor);
   }
 
   async #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
@@ -408,7 +478,11 @@ export class Follower {
 
   #hasReason(): boolean {
     return (
-      !this.#synced || this.#due || this.#leaving.size > 0 || this.#waiters.some((one) => this.#helps(one))
+      !this.#synced ||
+      this.#due ||
+      this.#made.size > 0 ||
+      this.#leaving.size > 0 ||
+      this.#waiters.some((one) => this.#helps(one))
     );
   }
 
@@ -418,8 +492,48 @@ export class Follower {
     return this.#concluded < round || mirrors.some((mirror) => !mirror.attached && isNext(mirror));
   }
 
+  /** Adds the channels of names that wait, where one was made. */
+  async #findAwaited(link: RemoteLink): Promise<void> {
+    const names = this.#anyMade ? [...this.#hub.waiting.names, ...this.#over.keys()] : [...this.#made];
+    this.#anyMade = false;
+    this.#made.clear();
+    const awaited = [...new Set(names)].filter((name) => this.#isAwaited(name));
+    if (awaited.length === 0) return;
+    const life = this.#life;
+    const findings = await link.find(awaited);
+    // What is of another epoch is asked again, once the look has found that.
+    if (this.#life !== life) return;
+    if (findings.epoch !== this.#hub.sequence.epoch) this.#doubt();
+    else for (const name of awaited) this.#found(name, findings);
+  }
+
+  /** What is known of a name that waits. Nothing was taken since a channel of it may have been made. */
+  #found(name: string, { forgotten, names }: Findings): void {
+    const { waiting, sequence, adopt } = this.#hub;
+    const found = names.get(name);
+    const lastEnd = Math.max(forgotten, found?.lastEnd ?? 0);
+    const isLingering = found?.linger !== undefined;
+    if (found?.terms !== undefined && (!isLingering || lastEnd > sequence.head)) {
+      if (!adopt(name, found)) waiting.refuse(name);
+      const mirror = this.#mirrors.get(name);
+      if (mirror !== undefined) newest(mirror).wanted = true;
+    } else if (lastEnd > sequence.head) this.#miss(name, lastEnd);
+  }
+
+  /** A channel of a name that waits may have been made and have ended, and can't be read. */
+  #miss(name: string, lastEnd: number): void {
+    this.#hub.ended.learn(name, lastEnd);
+    this.#hub.waiting.miss(name);
+  }
+
   async #lookOnce(link: RemoteLink): Promise<void> {
-    await this.#subscribe(link);
+    const life = this.#life;
+    do {
+      await this.#findAwaited(link);
+      if (this.#life === life) await this.#subscribe(link);
+      if (this.#life !== life) return;
+      // Until then a channel may have been made that this look is to include.
+    } while (this.#made.size > 0);
     const full = !this.#synced || this.#due;
     this.#due = false;
     const mirrors = [...this.#mirrors.values()].filter((mirror) => this.#subscribed.has(mirror.member.id));
@@ -437,7 +551,8 @@ export class Follower {
       full,
       done: new Deferred(),
       marked: false,
-      flooded: false,
+      before: 0,
+      outdated: false,
       snapshot: undefined,
     };
     // Where the look fails before it is awaited, nobody hears of it twice.
@@ -469,23 +584,57 @@ export class Follower {
     if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
   }
 
-  #holdBack(entry: Entry): void {
-    const heldBack = this.#heldBack as Entry[];
-    if (heldBack.length < HELD_BACK) heldBack.push(entry);
-    else if (this.#round !== undefined) this.#round.flooded = true;
+  #holdBack(arrival: Arrival): void {
+    const heldBack = this.#heldBack as Arrival[];
+    if (heldBack.length < HELD_BACK) heldBack.push(arrival);
+    else this.#isFlooded = true;
   }
 
   #conclude(round: Round, snapshot: Snapshot): void {
-    const heldBack = this.#heldBack ?? [];
-    this.#heldBack = this.#round = undefined;
-    // Where a doubt has come up, a look at some of the channels has not settled it.
-    if (round.full || this.#synced) this.#install(snapshot, round.whole);
-    if (round.flooded) this.#synced = false;
-    else for (const entry of heldBack) this.receive(entry);
-
-    this.#concluded = round.number;
+    this.#round = undefined;
     round.done.resolve();
+    // What is held back is yet to be taken, by a look that includes what was made.
+    if (round.outdated) return;
+    const heldBack = this.#heldBack ?? [];
+    const isFlooded = this.#isFlooded;
+    this.#heldBack = undefined;
+    this.#isFlooded = false;
+    if (isFlooded) {
+      this.#synced = false;
+      this.#anyMade = true;
+    } else {
+      this.#takeBefore(heldBack.slice(0, round.before), snapshot, round.whole);
+      // Where a doubt has come up, a look at some of the channels has not settled it.
+      if (round.full || this.#synced) this.#install(snapshot, round.whole);
+      for (const arrival of heldBack.slice(round.before)) {
+        if (typeof arrival === 'string') this.made(arrival);
+        else this.receive(arrival);
+      }
+    }
+    this.#concluded = round.number;
     this.#tellMet();
+  }
+
+  /** Takes what was held back before the mark, and in its order what was written on the channels that are awaited. */
+  #takeBefore(heldBack: readonly Arrival[], { epoch, channels }: Snapshot, whole: ReadonlySet<Mirror>): void {
+    if (!this.#synced || epoch !== this.#hub.sequence.epoch) return;
+    const entries = heldBack.filter((arrival) => typeof arrival !== 'string');
+    const joining = this.#join(channels, whole).flatMap(({ entries }) => entries);
+    for (const entry of [...entries, ...joining].sort((a, b) => a.seq - b.seq)) this.receive(entry);
+  }
+
+  /** Begins with the channels that are awaited and can stand in order, and returns what is retained of them. */
+  #join(channels: readonly Retained[], whole: ReadonlySet<Mirror>): readonly Retained[] {
+    const { head } = this.#hub.sequence;
+    return channels.filter((retained) => {
+      const mirror = this.#mirrors.get(retained.chanId);
+      if (mirror === undefined || mirror.attached || !whole.has(mirror)) return false;
+      if (!mirror.member.feed.isAwaited) return false;
+      if (retained.lastEnd > head) this.#miss(retained.chanId, retained.lastEnd);
+      const isInOrder = isWhole(retained) && retained.entries.every(({ seq }) => seq > head);
+      if (isInOrder) this.#begin(mirror, retained, floorOf(retained));
+      return isInOrder;
+    });
   }
 
   #tellMet(): void {
@@ -502,6 +651,7 @@ export class Follower {
       this.#beginAnew(epoch, head);
       return;
     }
+    this.#join(channels, whole);
     const known: [Mirror, Retained][] = [];
     const fresh: [Mirror, Retained][] = [];
     for (const retained of channels) {
@@ -526,7 +676,9 @@ export class Follower {
     // What was let go before it could be read.
     for (const [mirror, { last }] of known) if (last > mirror.last) this.#gap(mirror, last, false);
     sequence.head = Math.max(sequence.head, head);
-    for (const [mirror, retained] of fresh) this.#load(mirror, retained);
+    for (const [mirror, retained] of fresh) {
+      if (!mirror.attached) this.#load(mirror, retained);
+    }
     for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
 
     this.#synced = true;
@@ -538,13 +690,14 @@ export class Follower {
   }
 
   /** The next entry of a channel. */
-  #take(mirror: Mirror, { seq, body, age, asker }: Entry, isLate = false): void {
+  #take(mirror: Mirror, entry: Entry, isLate = false): void {
+    const { seq, body, age, asker } = entry;
     const { sequence, flush, tally } = this.#hub;
     const { label, feed } = mirror.member;
     mirror.last = seq;
     sequence.head = Math.max(sequence.head, seq);
     if (body === null) {
-      this.#end(mirror, seq);
+      this.#end(mirror, seq, lingerOf(entry));
       return;
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
@@ -561,7 +714,7 @@ export class Follower {
     this.#hub.waiting.resolve(feed.chanId, feed);
   }
 
-  #end(mirror: Mirror, seq: number): void {
+  #end(mirror: Mirror, seq: number, linger = 0): void {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
@@ -570,34 +723,46 @@ export class Follower {
       const position = { epoch: this.#hub.sequence.epoch, seq };
       flush.append(member.feed, encodeEnd(member.id, position, member.label));
     }
-    if (successor === undefined) this.#mirrors.delete(member.id);
-    else this.#mirrors.set(member.id, successor);
+    if (isRead(member.feed)) this.#over.set(member.id, [...(this.#over.get(member.id) ?? []), member.feed]);
+    if (successor !== undefined && this.#isAwaited(member.id)) successor.wanted = true;
+    this.#replace(member.id, successor);
     if (attached) this.#leaving.add(member.id);
-    member.ended(seq);
+    member.ended(seq, successor === undefined ? linger : 0);
     // Somebody may have waited for it, or waits for the next one of its name.
     this.#tellMet();
     this.#pursue();
   }
 
+  /** A channel begins with nothing, at `floor`. */
+  #begin(mirror: Mirror, { made, lastEnd }: Retained, floor: number): void {
+    const { feed } = mirror.member;
+    this.#hub.flush.forget(feed, floor);
+    feed.log.begin(floor, made);
+    feed.lastEnd = lastEnd;
+    mirror.last = floor;
+    mirror.attached = true;
+  }
+
   /** The log of a channel is what the backplane retains of it. */
-  #load(mirror: Mirror, { begun, last, entries }: Retained): void {
+  #load(mirror: Mirror, retained: Retained): void {
     const { sequence, flush } = this.#hub;
     const { feed, label } = mirror.member;
-    const floor = entries[0]?.previous ?? last;
-    flush.forget(feed, floor);
-    feed.log.begin(floor, begun);
+    const { last, entries } = retained;
+    this.#begin(mirror, retained, floorOf(retained));
     for (const { body, seq, age } of entries) {
       if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
     }
     feed.flushed = last;
     flush.trim(feed, performance.now());
     mirror.last = last;
-    mirror.attached = true;
     // Readers that were there before stand in an order that has been lost, and were told so. What is retained of the new
     // order they get as a start.
     if (feed.log.size > 0 || [...feed.readers()].some((reader) => reader.standing(feed) < feed.log.floor))
       tellGap(feed);
-    if (entries.at(-1)?.body === null) this.#end(mirror, last);
+    const newest = entries.at(-1);
+    if (newest?.body === null) this.#end(mirror, last, lingerOf(newest));
+    // It can't stand in order any more: who waits for it is told so.
+    else if (feed.hasBegun) this.#welcome(feed);
   }
 
   /**
@@ -640,7 +805,8 @@ export class Follower {
     sequence.epoch = epoch;
     sequence.head = head;
     this.#historyLost = this.#hasHistory;
-    ended.clear();
+    ended.clear(head);
+    this.#anyMade = true;
     for (const reader of new Set(feeds.flatMap((feed) => [...feed.readers()]))) reader.reset();
     for (const mirror of mirrors) {
       flush.forget(mirror.member.feed, head);
@@ -648,6 +814,28 @@ export class Follower {
     }
     this.#synced = false;
   }
+}
+
+/** The names of which nothing has changed. */
+export interface Inquiry {
+  readonly names: Set<string>;
+  close(): void;
+}
+
+const isRead = ({ listeners }: Feed): boolean => listeners > 0;
+
+/** For how much longer a channel can be read, of its end. */
+function lingerOf({ linger = 0, age }: Entry): number {
+  return Math.max(linger - age, 0);
+}
+
+/** The lowest position from which nothing of a channel is missing. */
+function floorOf({ entries, last }: Retained): number {
+  return entries[0]?.previous ?? last;
+}
+
+function isWhole(retained: Retained): boolean {
+  return floorOf(retained) === retained.made;
 }
 
 /** The one of its name that is alive. */

@@ -5,7 +5,7 @@ import type { Sequence } from '../core/position.js';
 
 /** A write on its way to the backplane. */
 export interface Letter {
-  readonly append: Pick<Append, 'chanId' | 'body' | 'bounds' | 'number' | 'asks' | 'made'>;
+  readonly append: Pick<Append, 'chanId' | 'body' | 'bounds' | 'number' | 'asks' | 'made' | 'linger'>;
   /** Its writer waits until it is accepted, and writes only where there is room: it waits for as long as it takes. */
   readonly waits: boolean;
   /** It was accepted. */
@@ -255,11 +255,11 @@ export class Outbox {
 
   #send(posted: Posted): void {
     const { epoch } = this.#sequence;
-    const { chanId, body, bounds, number, asks, made } = posted.letter.append;
+    const { chanId, body, bounds, number, asks, made, linger } = posted.letter.append;
     const after = this.#letters.has(this.#previous) ? this.#previous : 0;
     const settled = this.#first - 1;
     const again = posted.sentIn !== undefined;
-    const append: Append = { chanId, epoch, body, bounds, number, after, settled, again, made, asks };
+    const append: Append = { chanId, epoch, body, bounds, number, after, settled, again, made, linger, asks };
     const before = posted.sentIn;
     posted.sentIn = epoch;
     posted.sentAt = Math.min(posted.sentAt, performance.now());

@@ -1,19 +1,19 @@
 import { v4 as uuid } from 'uuid';
-import type { Backplane, Entry, Link, Node, Retained, Terms } from '../core/backplane.js';
+import type { Backplane, Entry, Findings, Found, Link, Node, Retained, Terms } from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
 import { BackplaneError, ChannelEndedError, CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
-import type { Settings } from '../core/options.js';
+import { channelSettings, type Settings } from '../core/options.js';
 import { Deferred, type NodeOutcome, type Outcome } from '../core/outcome.js';
 import { formatPosition, type Position, type Sequence } from '../core/position.js';
 import type { EndedChannels } from '../delivery/ended.js';
-import type { Feed } from '../delivery/feed.js';
+import { Feed } from '../delivery/feed.js';
 import type { Flush } from '../delivery/flush.js';
 import type { WaitingNames } from '../delivery/waiting.js';
 import { sizeOf } from '../sse/frame.js';
 import { Answers, type ListenerCount, parseWord, type Word } from './answers.js';
 import { Drops } from './drops.js';
-import { Follower, type Member } from './follower.js';
+import { Follower, type Inquiry, type Member } from './follower.js';
 import { type Letter, Outbox } from './outbox.js';
 import { outcomeOf, Poll, refusedOf, unknownOf } from './poll.js';
 
@@ -25,6 +25,10 @@ export interface RelayStation {
   readonly events: Events;
   readonly ended: EndedChannels;
   readonly waiting: WaitingNames<Feed>;
+  /** The channel that has this name now. */
+  feedOf(name: string): Feed | undefined;
+  /** Makes a channel that another node has made. Returns whether it is there now. */
+  adopt(name: string, terms: Terms): boolean;
 }
 
 /** A write that was checked, and is to be carried out. */
@@ -74,6 +78,7 @@ export interface BackplaneSnapshot {
 
 type Told = Pick<Letter, 'waits' | 'accepted' | 'refused'>;
 
+const NOTHING = {};
 const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
 
 // Channels that are made known again at a time.
@@ -100,6 +105,8 @@ export class Relay implements Node {
   readonly #drops: Drops;
   // Channels that were made here, and that the backplane has yet to hear of.
   readonly #making = new Set<Member>();
+  // Channels that have ended, by name, while what is retained of them is read.
+  readonly #ended = new Map<string, Member>();
   #writes = 0;
   #sinceHold = 0;
   // The last write of this node that was accepted.
@@ -135,6 +142,7 @@ export class Relay implements Node {
       tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
       disclaim: (asker) => this.#answers.disclaim(asker),
       caughtUp: (historyLost) => void this.#resume(historyLost),
+      adopt: (name, found) => this.#adopt(name, found, 0),
     });
     if (this.#link.direct !== undefined) this.#isUp = true;
     else this.#outbox = new Outbox(this.#link, sequence, settings);
@@ -151,8 +159,11 @@ export class Relay implements Node {
     return this.#link.direct === undefined ? [deadline, this.#link.lease / 3, Math.max(queue.wait, 1)] : [];
   }
 
-  /** A channel was made here. */
-  hold(member: Member): void {
+  /**
+   * A channel was made here.
+   * @param isAdopted whether another node has made it, which makes it known to nobody
+   */
+  hold(member: Member, isAdopted: boolean): void {
     const { id, terms } = member;
     const { direct } = this.#link;
     this.#follower.add(member, direct?.recall(id));
@@ -160,10 +171,19 @@ export class Relay implements Node {
       direct.hold(id, terms);
       return;
     }
+    // It may end there meanwhile, and is not to be made anew by that.
+    if (isAdopted) return;
     // Behind the end of another one of its name, and before all that is written on it.
     this.#making.add(member);
     const made = () => this.#making.delete(member);
-    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: made, refused: made }, terms);
+    this.#append(
+      member,
+      null,
+      ++this.#writes,
+      false,
+      { waits: false, accepted: made, refused: made },
+      { made: terms },
+    );
   }
 
   /** A channel is no longer known here. */
@@ -171,13 +191,64 @@ export class Relay implements Node {
     this.#follower.forget(chanId);
   }
 
-  /** Which of these channels other nodes have made, and how. Rejects with a BackplaneError. */
-  async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
-    const found = await this.#attempt(() => this.#link.find(chanIds));
-    if (found !== undefined) return found;
-    // The connection is being made, perhaps.
-    await this.#follower.look();
-    return this.#link.find(chanIds);
+  /** Which channels of these names there are on any node, and which have ended. Rejects with a BackplaneError. */
+  async find(chanIds: readonly string[]): Promise<Findings> {
+    let found = await this.#attempt(() => this.#link.find(chanIds));
+    while (found === undefined || found.epoch !== this.#station.sequence.epoch) {
+      // The connection is being made, perhaps, or a new epoch has begun.
+      await this.#follower.look();
+      found = await this.#link.find(chanIds);
+    }
+    return found;
+  }
+
+  /** Names of which nothing has changed since they were added to it. */
+  inquire(): Inquiry {
+    return this.#follower.inquire();
+  }
+
+  /** Adds the channel of a name, alive or lingering, as another node made it. Returns whether that could be. */
+  adopt(name: string, found: Found): boolean {
+    return this.#adopt(name, found, 1);
+  }
+
+  /** @param least milliseconds for which what has ended must linger */
+  #adopt(name: string, { terms, linger, lastEnd }: Found, least: number): boolean {
+    const { adopt, ended, feedOf } = this.#station;
+    // It may have been made here meanwhile.
+    if (feedOf(name) !== undefined) return true;
+    if (terms !== undefined && linger === undefined) return adopt(name, terms);
+    const present = ended.find(name, performance.now());
+    if (present?.endedAt === lastEnd) return true;
+    ended.release(name);
+    if (terms !== undefined && linger !== undefined && linger >= least)
+      this.#recallEnded(name, terms, linger);
+    return true;
+  }
+
+  /** Has what is retained of a channel that has ended arrive here, where it lingers on. */
+  #recallEnded(name: string, terms: Terms, linger: number): void {
+    if (this.#ended.has(name)) return;
+    const { settings, sequence, ended, waiting } = this.#station;
+    const feed = new Feed(name, channelSettings(terms, settings), sequence.head, ended.lastEnd(name));
+    feed.isAwaited = waiting.has(name);
+    const done = () => this.#ended.delete(name);
+    const member: Member = {
+      id: name,
+      label: encodeURIComponent(name),
+      feed,
+      terms,
+      ended: (seq, left) => {
+        done();
+        ended.add(feed, seq, Math.min(linger, left), performance.now());
+      },
+      left: () => {
+        done();
+        this.#follower.forget(name);
+      },
+    };
+    this.#ended.set(name, member);
+    this.#follower.addEnded(member);
   }
 
   /**
@@ -253,10 +324,17 @@ export class Relay implements Node {
   }
 
   /** Appends the end of a channel. */
-  end(member: Member): void {
+  end(member: Member, linger: number): void {
     // Refused, it has ended on another node before.
     const ended = () => this.#follower.settled(member);
-    this.#append(member, null, ++this.#writes, false, { waits: false, accepted: ended, refused: ended });
+    this.#append(
+      member,
+      null,
+      ++this.#writes,
+      false,
+      { waits: false, accepted: ended, refused: ended },
+      { linger },
+    );
   }
 
   /** Whether one who waits for room may write: not while the backplane is away, nor while the queue to it is full. */
@@ -393,6 +471,10 @@ export class Relay implements Node {
     this.#follower.marked(mark);
   }
 
+  made(chanId: string): void {
+    this.#follower.made(chanId);
+  }
+
   hear(text: string): void {
     const word = parseWord(text);
     if (word !== undefined) this.#station.events.guard(() => this.#answers.hear(word));
@@ -408,12 +490,12 @@ export class Relay implements Node {
     number: number,
     asks: boolean,
     told: Told,
-    made?: Terms,
+    { made, linger = 0 }: { readonly made?: Terms; readonly linger?: number } = NOTHING,
   ): void {
     const chanId = id;
     const bounds = feed.log.limits;
     if (this.#link.direct === undefined) {
-      this.#outbox?.post({ append: { chanId, body, bounds, number, asks, made }, ...told });
+      this.#outbox?.post({ append: { chanId, body, bounds, number, asks, made, linger }, ...told });
       return;
     }
     const { epoch } = this.#station.sequence;
@@ -429,6 +511,7 @@ export class Relay implements Node {
         settled: 0,
         again: false,
         made,
+        linger,
         asks,
       }),
     );
@@ -470,7 +553,9 @@ export class Relay implements Node {
   async #hold(): Promise<void> {
     const link = this.#link;
     if (link.direct !== undefined) return;
-    const members = [...this.#follower.members()].filter((member) => !this.#making.has(member));
+    const members = [...this.#follower.members()].filter(
+      (member) => !this.#making.has(member) && this.#ended.get(member.id) !== member,
+    );
     for (let first = 0; first < members.length; first += HOLD) {
       const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
       const ended = await this.#attempt(() => link.hold(channels));

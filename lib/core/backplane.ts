@@ -3,14 +3,16 @@
  *
  * WHO IS REACHED. An entry reaches every node that was subscribed to its channel when it was appended, the node that
  * appended it included, for as long as the node's connection lives; the end of a channel reaches every node, or within a
- * process every node that holds it. A word that is told reaches the node it is for, or all, if it is connected then.
+ * process every node that holds it. That a channel is made reaches every node, within a process every other one, before
+ * any entry of the channel. A word that is told reaches the node it is for, or all, if it is connected then.
  *
  * WHAT IS ORDERED. All entries of all channels stand in one order, that of their `seq`. A node receives what it is
  * subscribed to in that order, and its marks where they stand in it: what was appended before a mark was made arrives
- * before that mark, or never. Entries of one node that were appended in turn stand in that order.
+ * before that mark, or never. That a channel was made arrives where it stands among them. Entries of one node that were appended in turn stand in that order.
  *
  * WHAT IS RETAINED. The entries of a channel, up to the bounds that its last append named, or a quarter more. Each tells the `seq` of the
- * one before it in its channel, so that a hole shows.
+ * one before it in its channel, so that a hole shows. A channel that has ended is retained, with its end, for the time that
+ * the append of its end named, unless one of its name is made before. The position of an end is remembered longer.
  *
  * WHAT FAILS, AND HOW. An append has happened once it resolves, and once only, also where it was tried again. Where it
  * rejects, a BackplaneError says whether it may have happened; where the channel has ended, its cause is a
@@ -40,6 +42,8 @@ export interface Entry {
   readonly age: number;
   /** The write that awaits an outcome, if it does. */
   readonly asker: Asker | undefined;
+  /** For the end of a channel: how many milliseconds after it the channel can still be read. Default 0. */
+  readonly linger?: number | undefined;
 }
 
 /** Who made a write, and which of theirs it was. */
@@ -83,6 +87,8 @@ export interface Append {
    * its place among the appends of its node.
    */
   readonly made: Terms | undefined;
+  /** For the end of a channel: how many milliseconds it can still be read, on every node. */
+  readonly linger: number;
   /** Whether its outcome is awaited: the entry names its asker then, and the reply who will answer. */
   readonly asks: boolean;
 }
@@ -111,10 +117,37 @@ export interface Retained {
   readonly chanId: string;
   /** Up to here all is of another channel of that name, which has ended. */
   readonly begun: number;
+  /** Nothing of it stands up to here: where the order stood when it was made. At least `begun`. */
+  readonly made: number;
+  /** Up to here a channel of that name may have ended before. At least `begun`, and more where ends were forgotten. */
+  readonly lastEnd: number;
   /** The `seq` of its last entry, retained or not; where the order stood, for a channel that it did not know. */
   readonly last: number;
   /** Those after the position that was asked for, in order. */
   readonly entries: readonly Entry[];
+}
+
+/** What an engine knows of a name. */
+export interface Found {
+  /** How the channel is made on another node; `undefined` where there is none. */
+  readonly terms: Terms | undefined;
+  /**
+   * For how many milliseconds it can still be read, where it has ended: with 0 by nodes only that wait for the name, and if
+   * they are in time. `undefined` where it lives, or there is none.
+   */
+  readonly linger: number | undefined;
+  /** The `seq` of the last end of a channel of this name that is remembered, or 0. */
+  readonly lastEnd: number;
+}
+
+/** What an engine knows of names, at one moment. */
+export interface Findings {
+  /** The life of the order. */
+  readonly epoch: string;
+  /** Ends up to this `seq` may have been forgotten, of any name. */
+  readonly forgotten: number;
+  /** Each name of which something is known. */
+  readonly names: ReadonlyMap<string, Found>;
 }
 
 /** The order at one moment. */
@@ -145,8 +178,8 @@ interface AnyLink {
   readonly keep: number;
   /** Appends an event, or an end, to what stands in order. */
   append(append: Append): Appended | Promise<Appended>;
-  /** Which of these channels are known, and on which terms. */
-  find(chanIds: readonly string[]): ReadonlyMap<string, Terms> | Promise<ReadonlyMap<string, Terms>>;
+  /** Which channels of these names there are, alive or lingering, and which have ended. */
+  find(chanIds: readonly string[]): Findings | Promise<Findings>;
   /** Tells a node, or all of them. */
   tell(node: string | null, word: string): void | Promise<void>;
   /** The nodes that are alive. */
@@ -188,6 +221,8 @@ export interface DirectLink extends AnyLink {
   readonly direct: Direct;
   /** Has happened, and was received by every node, when it returns. */
   append(append: Append): Appended;
+  /** Says it at once. */
+  find(chanIds: readonly string[]): Findings;
 }
 
 /** What a direct link can do at once. */
@@ -218,6 +253,8 @@ export interface Node {
   receive(entry: Entry): void;
   /** A mark that `sync` has made, where it stands among the entries. */
   marked(mark: string): void;
+  /** A channel of this name was made, anew where one had ended. */
+  made(chanId: string): void;
   /** What another node has told this one, or all. */
   hear(word: string): void;
   /** What the node itself retains, for an engine that retains nothing. */

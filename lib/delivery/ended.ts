@@ -8,6 +8,14 @@ export interface EndedLimits {
   readonly bytes: number;
 }
 
+/** What is known of the ends of channels, by name. Positions are those of the present epoch. */
+export interface Ends {
+  /** Whether an end of a channel of this name is known. */
+  has(name: string): boolean;
+  /** Up to this position a channel of this name may have ended; 0 if none has. */
+  lastEnd(name: string): number;
+}
+
 interface Lingering {
   readonly feed: Feed;
   /** Until then, in milliseconds of `performance.now()`. */
@@ -23,19 +31,17 @@ const EMPTY_BYTES = 500;
  * end. The hub remembers longer that there was an end. So it can tell a client that missed one from a client to whose
  * names nothing ever happened.
  */
-export class EndedChannels {
+export class EndedChannels implements Ends {
   readonly #limits: EndedLimits;
   // Both by name; the earliest end stands first.
   readonly #lingering = new Map<string, Lingering>();
   readonly #ends = new Map<string, number>();
   #bytes = 0;
   // Ends up to this position may be unknown.
-  #since: number;
+  #since = 0;
 
-  /** @param isComplete whether the hub hears of every end of every channel: with other nodes it may not */
-  constructor(limits: EndedLimits, isComplete: boolean) {
+  constructor(limits: EndedLimits) {
     this.#limits = limits;
-    this.#since = isComplete ? 0 : Infinity;
   }
 
   /** Channels that linger. */
@@ -51,8 +57,7 @@ export class EndedChannels {
     const { chanId, log } = feed;
     const { channels, bytes } = this.#limits;
     this.release(chanId);
-    this.#ends.delete(chanId);
-    this.#ends.set(chanId, seq);
+    this.learn(chanId, seq);
     if (linger > 0 && log.isEnded) {
       const held = log.bytes + EMPTY_BYTES;
       this.#lingering.set(chanId, { feed, until: now + linger, bytes: held });
@@ -62,9 +67,15 @@ export class EndedChannels {
       if (this.#lingering.size <= channels && this.#bytes <= bytes) break;
       this.release(name);
     }
-    for (const [name, end] of this.#ends) {
-      if (this.#ends.size <= channels) break;
-      this.#ends.delete(name);
+  }
+
+  /** A channel of this name has ended at `seq`, here or on another node. */
+  learn(name: string, seq: number): void {
+    this.#ends.delete(name);
+    this.#ends.set(name, seq);
+    for (const [oldest, end] of this.#ends) {
+      if (this.#ends.size <= this.#limits.channels) break;
+      this.#ends.delete(oldest);
       this.#since = Math.max(this.#since, end);
     }
   }
@@ -81,28 +92,22 @@ export class EndedChannels {
     this.#lingering.delete(name);
   }
 
-  /** Whether an end of a channel of this name is known. */
   has(name: string): boolean {
     return this.#ends.has(name);
   }
 
-  /** Whether a channel of this name is known to have ended after a position of the present epoch, or was forgotten. */
-  hasEndedAfter(name: string, seq: number): boolean {
-    const forgotten = this.#since === Infinity ? 0 : this.#since;
-    return Math.max(forgotten, this.#ends.get(name) ?? 0) > seq;
-  }
-
-  /** Up to this position of the present epoch a channel of this name may have ended; 0 if none has. */
   lastEnd(name: string): number {
     return Math.max(this.#since, this.#ends.get(name) ?? 0);
   }
 
-  /** A new epoch has begun: no end of the old one can be compared with its positions. */
-  clear(): void {
+  /**
+   * A new epoch has begun, in which the order stands at `seq`: no end of the old one can be compared with its positions.
+   */
+  clear(seq: number): void {
     this.#lingering.clear();
     this.#ends.clear();
     this.#bytes = 0;
-    this.#since = Infinity;
+    this.#since = seq;
   }
 
   /** Lets go what lingers no more. Yields each other channel, whose history still grows old. */

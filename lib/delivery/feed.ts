@@ -71,13 +71,14 @@ export class Feed {
 
   /**
    * @param head where the order stands as the channel is made
-   * @param lastEnd up to here an earlier channel of this name may have ended
+   * @param lastEnd up to here an earlier channel of this name may have ended; of one that another node may have made, an
+   *   engine says so later
    */
   constructor(
     readonly chanId: string,
     settings: ChannelSettings,
     head: number,
-    readonly lastEnd: number,
+    public lastEnd: number,
   ) {
     this.log = new Log(settings.log, head);
     this.lag = settings.lag;

@@ -168,8 +168,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
   /** Opens the stream. The request is answerable, has its turn, and is within every limit. */
   static join(hall: Hall, admission: Admission): Listener {
     const { request, response, feeds, missing, cursor } = admission;
-    const { sequence, settings, events, waiting, ended } = hall;
-    const beginning = beginningOf(admission, sequence, ended);
+    const { sequence, settings, events, waiting } = hall;
+    const beginning = beginningOf(admission, sequence);
     const listener = new Listener(hall, admission, beginning);
 
     const channels = feeds.map((feed) => feed.chanId);
@@ -298,6 +298,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     }
     this.#position = this.#counted = this.#hall.sequence.head;
     this.gap(new Set(this.#group.feeds));
+    // A channel of these names may have been made and ended meanwhile.
+    for (const name of this.#waiting ?? []) this.miss(name);
   }
 
   /** A channel that it waited for gets its first event, or has had it. */
@@ -318,6 +320,22 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
       this.#skipTo(feed, floor);
       if (this.#behind) feed.lagging(this);
     }
+    this.#fallBehind();
+  }
+
+  miss(name: string): void {
+    // A stream that ends in order carries nothing new: its client comes back.
+    if (this.#left || this.#ending !== undefined) return;
+    this.#noticed().missed.push(name);
+    const { events } = this.#hall;
+    if (events.has('gap')) events.emit('gap', { listener: this.id, channels: [name] });
+    this.#fallBehind();
+  }
+
+  refuse(name: string): void {
+    this.#waiting?.delete(name);
+    if (this.#left || this.#ending !== undefined) return;
+    this.#noticed().ends.push(name);
     this.#fallBehind();
   }
 
@@ -620,8 +638,8 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     const next = present ?? ended.find(name, performance.now());
     const isNew = next?.endedAt === undefined || next.endedAt > endedAt;
     const lastEnd = next !== undefined && isNew ? next.lastEnd : ended.lastEnd(name);
-    // A channel of this name was there in between. A hub that has other nodes can't know.
-    if (lastEnd > endedAt && lastEnd < Infinity) this.#noticed().missed.push(name);
+    // A channel of this name was there in between.
+    if (lastEnd > endedAt) this.#noticed().missed.push(name);
     if (next !== undefined && isNew && next.hasBegun) {
       this.join(next);
       next.exempt(this);

@@ -36,6 +36,11 @@ export class Log {
     return this.#ended && this.size > 0;
   }
 
+  /** Nothing of the channel stands up to here: where the order stood when it was made. */
+  get begun(): number {
+    return this.#begun;
+  }
+
   /** Frames retained. */
   get size(): number {
     return this.#frames.length - this.#oldest;

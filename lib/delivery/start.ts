@@ -1,5 +1,5 @@
 import type { ClientCursor, Sequence } from '../core/position.js';
-import type { EndedChannels } from './ended.js';
+import type { Ends } from './ended.js';
 import type { Feed } from './feed.js';
 
 /** What a client asks for, and where it stands. */
@@ -11,6 +11,8 @@ export interface Wish {
   /** Names that start as for a newcomer, though the client has a cursor. */
   readonly newIds: ReadonlySet<string>;
   readonly cursor: ClientCursor;
+  /** What is known of the ends of the names that are missing. */
+  readonly ends: Ends;
 }
 
 /** Where a listener begins to read. */
@@ -31,8 +33,8 @@ export interface Beginning extends Start {
 const NO_GAPS: readonly string[] = [];
 
 /** Where a client begins. What it has missed follows, or its channel is in `gaps` and starts anew. */
-export function beginningOf(wish: Wish, sequence: Sequence, ended: EndedChannels): Beginning {
-  const { feeds, missing, newIds, cursor } = wish;
+export function beginningOf(wish: Wish, sequence: Sequence): Beginning {
+  const { feeds, missing, newIds, cursor, ends } = wish;
   const { head } = sequence;
   const seq = knownSeq(cursor, sequence);
   if (cursor.position === undefined) return { ...startOf(feeds, head, head), gaps: NO_GAPS };
@@ -50,7 +52,7 @@ export function beginningOf(wish: Wish, sequence: Sequence, ended: EndedChannels
   }
   for (const name of missing) {
     if (newIds.has(name)) continue;
-    if (seq === undefined || name === cursor.restarts || ended.lastEnd(name) > seq) gaps.push(name);
+    if (seq === undefined || name === cursor.restarts || ends.lastEnd(name) > seq) gaps.push(name);
   }
   // Where nothing is read from the cursor on, the stream begins as a newcomer's does.
   const position = seq === undefined || starting.length === feeds.length ? head : seq;

@@ -2,6 +2,10 @@
 export interface Waiter<Found> {
   /** The channel of a name that it waits for is about to get its first event. */
   join(found: Found): void;
+  /** Events of a channel of this name may be lost to it. It waits for the next one. */
+  miss(name: string): void;
+  /** The channel of this name can't be carried. It waits no more. */
+  refuse(name: string): void;
 }
 
 /**
@@ -33,6 +37,11 @@ export class WaitingNames<Found> {
     return this.#waiters.has(name);
   }
 
+  /** The names that wait. */
+  get names(): Iterable<string> {
+    return this.#waiters.keys();
+  }
+
   add(name: string, waiter: Waiter<Found>): void {
     const waiters = this.#waiters.get(name) ?? new Set();
     this.#waiters.set(name, waiters);
@@ -49,10 +58,23 @@ export class WaitingNames<Found> {
 
   /** Has every listener that waits for this name join what was found. None waits for it any more. */
   resolve(name: string, found: Found): void {
-    const waiters = this.#waiters.get(name);
-    if (waiters === undefined) return;
+    for (const waiter of this.#take(name)) waiter.join(found);
+  }
+
+  /** Events of a channel of this name may be lost to every listener that waits for it. */
+  miss(name: string): void {
+    for (const waiter of [...(this.#waiters.get(name) ?? [])]) waiter.miss(name);
+  }
+
+  /** The channel of this name can't be carried. None waits for it any more. */
+  refuse(name: string): void {
+    for (const waiter of this.#take(name)) waiter.refuse(name);
+  }
+
+  #take(name: string): Iterable<Waiter<Found>> {
+    const waiters = this.#waiters.get(name) ?? new Set();
     this.#waiters.delete(name);
     this.#size -= waiters.size;
-    for (const waiter of waiters) waiter.join(found);
+    return waiters;
   }
 }

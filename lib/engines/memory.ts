@@ -5,6 +5,8 @@ import type {
   Direct,
   DirectLink,
   Entry,
+  Findings,
+  Found,
   Node,
   Retained,
   Terms,
@@ -33,6 +35,8 @@ interface Delivery {
   readonly channel: Channel;
 }
 
+// Ends that are remembered.
+const ENDS = 10_000;
 const NOBODY: ReadonlyMap<string, number> = new Map();
 
 class InProcess implements Backplane {
@@ -40,6 +44,10 @@ class InProcess implements Backplane {
   readonly epoch = freshEpoch();
   readonly nodes = new Map<string, Node>();
   readonly channels = new Map<string, Channel>();
+  /** The last end of each name, the first of them first. */
+  readonly ends = new Map<string, number>();
+  /** Ends up to here may have been forgotten. */
+  forgotten = 0;
   seq = 0;
   readonly #undelivered: Delivery[] = [];
   #delivering = false;
@@ -58,6 +66,17 @@ class InProcess implements Backplane {
       }
     } finally {
       this.#delivering = false;
+    }
+  }
+
+  end(chanId: string, seq: number): void {
+    this.channels.delete(chanId);
+    this.ends.delete(chanId);
+    this.ends.set(chanId, seq);
+    for (const [oldest, end] of this.ends) {
+      if (this.ends.size <= ENDS) break;
+      this.ends.delete(oldest);
+      this.forgotten = end;
     }
   }
 
@@ -86,28 +105,31 @@ class InProcessLink implements DirectLink {
     };
   }
 
-  append({ chanId, body, number, asks }: Append): Appended {
+  append({ chanId, body, number, asks, linger }: Append): Appended {
     const engine = this.#engine;
     engine.seq += 1;
     const { seq, epoch } = engine;
     const channel = engine.channels.get(chanId);
     if (channel === undefined) return { seq, nodes: NOBODY };
     const asker = asks ? { node: this.#node.id, number } : undefined;
-    const entry = { chanId, epoch, seq, previous: channel.last, body, age: 0, asker };
+    const entry: Entry = { chanId, epoch, seq, previous: channel.last, body, age: 0, asker };
     channel.last = seq;
-    if (body === null) engine.channels.delete(chanId);
-    engine.deliver(entry, channel);
+    if (body === null) engine.end(chanId, seq);
+    engine.deliver(body === null ? { ...entry, linger } : entry, channel);
     // How many listeners they have is known when they answer.
     return { seq, nodes: asks ? new Map(channel.nodes.map(({ id }) => [id, 0])) : NOBODY };
   }
 
-  find(chanIds: readonly string[]): ReadonlyMap<string, Terms> {
-    const found = new Map<string, Terms>();
+  find(chanIds: readonly string[]): Findings {
+    const { epoch, forgotten, channels, ends } = this.#engine;
+    const names = new Map<string, Found>();
     for (const chanId of chanIds) {
-      const channel = this.#engine.channels.get(chanId);
-      if (channel !== undefined) found.set(chanId, channel.terms);
+      const terms = channels.get(chanId)?.terms;
+      const lastEnd = ends.get(chanId) ?? 0;
+      // What has ended lingers on the hubs that had it.
+      if (terms !== undefined || lastEnd > 0) names.set(chanId, { terms, linger: undefined, lastEnd });
     }
-    return found;
+    return { epoch, forgotten, names };
   }
 
   tell(node: string | null, word: string): void {
@@ -128,10 +150,12 @@ class InProcessLink implements DirectLink {
   }
 
   #hold(chanId: string, terms: Terms): void {
-    const { seq, channels } = this.#engine;
-    const channel = channels.get(chanId) ?? { terms, nodes: [], last: seq };
+    const { seq, channels, nodes } = this.#engine;
+    const present = channels.get(chanId);
+    const channel = present ?? { terms, nodes: [], last: seq };
     channels.set(chanId, channel);
     if (!channel.nodes.includes(this.#node)) channel.nodes.push(this.#node);
+    if (present === undefined) for (const node of nodes.values()) if (node !== this.#node) node.made(chanId);
   }
 
   #recall(chanId: string): Retained | undefined {

@@ -1,8 +1,10 @@
 import type { Channel } from '../channels/channel.js';
 import type { Channels } from '../channels/channels.js';
 import type { Relay } from '../cluster/relay.js';
-import { BackplaneError, TooManyVirtualChannelsError } from '../core/errors.js';
+import type { Findings } from '../core/backplane.js';
+import { BackplaneError } from '../core/errors.js';
 import type { Position } from '../core/position.js';
+import type { Ends } from '../delivery/ended.js';
 
 /** Where channels are looked for: here, and on the other nodes. */
 export interface Realm {
@@ -10,19 +12,41 @@ export interface Realm {
   readonly relay: Relay;
 }
 
+/** What other nodes know of the ends of names of which there is no channel here. */
+class FoundEnds implements Ends {
+  readonly #ends = new Map<string, number>();
+  #forgotten = 0;
+
+  add({ forgotten, names }: Findings): void {
+    this.#forgotten = Math.max(this.#forgotten, forgotten);
+    for (const [name, { lastEnd }] of names) this.#ends.set(name, lastEnd);
+  }
+
+  has(name: string): boolean {
+    return (this.#ends.get(name) ?? 0) > 0;
+  }
+
+  lastEnd(name: string): number {
+    return Math.max(this.#forgotten, this.#ends.get(name) ?? 0);
+  }
+}
+
+const NO_ENDS = new FoundEnds();
+
 /**
- * Has channels that other nodes have made, and what was written on them up to the cursor, arrive here. `true` where all of
- * it is here already; resolves with false where it can't be.
+ * Has channels that other nodes have made, alive or lingering, and what was written on them up to the cursor, arrive here.
+ * Returns what is known of the ends of the others: at once where all channels are here already. Resolves with `undefined`
+ * where they can't arrive.
  */
 export function locate(
   realm: Realm,
   channelIds: readonly string[],
   cursor: Position | null | undefined,
-): Promise<boolean> | true {
+): Promise<Ends | undefined> | Ends {
   const { channels, relay } = realm;
   if (channelIds.some((id) => channels.peek(id) === undefined)) return arrival(realm, channelIds, cursor);
   const readiness = relay.ready(channelIds, cursor);
-  return readiness === undefined || arrival(realm, channelIds, undefined, readiness);
+  return readiness === undefined ? NO_ENDS : arrival(realm, channelIds, undefined, readiness);
 }
 
 async function arrival(
@@ -30,30 +54,36 @@ async function arrival(
   channelIds: readonly string[],
   cursor: Position | null | undefined,
   first?: Promise<void>,
-): Promise<boolean> {
+): Promise<Ends | undefined> {
+  const ends = new FoundEnds();
+  const { names: asked, close } = relay.inquire();
   try {
     await first;
-    const unknown = new Set<string>();
     let seen = cursor;
-    // Until nothing is left to wait for: while one thing is, a channel may be made here, or be let go again.
+    // Until nothing is left to wait for: while one thing is, a channel may be made, or end, or be let go again.
     while (true) {
-      const missing = channelIds.filter((id) => channels.peek(id) === undefined && !unknown.has(id));
+      const missing = channelIds.filter((id) => channels.peek(id) === undefined && !asked.has(id));
       if (missing.length > 0) {
-        const found = await relay.find(missing);
-        for (const id of missing) if (!found.has(id)) unknown.add(id);
-        for (const [id, terms] of found) channels.adopt(id, terms);
+        for (const id of missing) asked.add(id);
+        const findings = await relay.find(missing);
+        ends.add(findings);
+        for (const id of missing) {
+          const found = findings.names.get(id);
+          if (asked.has(id) && found !== undefined && !relay.adopt(id, found)) return undefined;
+        }
         continue;
       }
-      const present = channelIds.filter((id) => channels.peek(id) !== undefined);
-      const readiness = relay.ready(present, seen);
-      if (readiness === undefined) return true;
+      const readiness = relay.ready(channelIds, seen);
+      if (readiness === undefined) return ends;
       await readiness;
       // That of another epoch, or of none, is no further off after a second look.
       seen = undefined;
     }
   } catch (error) {
-    if (error instanceof BackplaneError || error instanceof TooManyVirtualChannelsError) return false;
+    if (error instanceof BackplaneError) return undefined;
     throw error;
+  } finally {
+    close();
   }
 }
 

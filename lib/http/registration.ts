@@ -3,6 +3,7 @@ import type { Relay } from '../cluster/relay.js';
 import { InvalidClientError } from '../core/errors.js';
 import type { RefusalCode } from '../core/events.js';
 import { drawn } from '../core/jitter.js';
+import type { Ends } from '../delivery/ended.js';
 import type { Feed } from '../delivery/feed.js';
 import { Listener } from '../delivery/listener.js';
 import type { Roster } from '../delivery/roster.js';
@@ -119,11 +120,11 @@ export class Registration {
     // The hub may have been closed meanwhile.
     const closure = this.#door.closure();
     if (closure !== undefined) return closed(closure);
-    return after(locate(this.#door, target.channelIds, target.cursor.position), (isHere) => {
-      if (!isHere) return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
+    return after(locate(this.#door, target.channelIds, target.cursor.position), (ends) => {
+      if (ends === undefined) return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
       // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
       if (!isAnswerable(request, response)) return undefined;
-      return this.#admit(request, response, target, expires);
+      return this.#admit(request, response, target, expires, ends);
     });
   }
 
@@ -133,6 +134,7 @@ export class Registration {
     response: Response,
     target: Target,
     expires: number | undefined,
+    ends: Ends,
   ): Refusal<RefusalCode> | undefined {
     const { roster, timeout } = this.#door;
     const closure = this.#door.closure();
@@ -141,7 +143,8 @@ export class Registration {
 
     const { cursor, newIds } = target;
     const { feeds, missing } = this.#find(target);
-    if (feeds.length === 0) return this.#answerEnded(request, response, { feeds, missing, newIds, cursor });
+    if (feeds.length === 0)
+      return this.#answerEnded(request, response, { feeds, missing, newIds, cursor, ends });
     const client = this.#clientOf(request);
     const limit = this.#limit(feeds, client);
     if (limit !== undefined) return limit;
@@ -157,6 +160,7 @@ export class Registration {
       missing,
       newIds,
       cursor,
+      ends,
       client,
       expires,
       timeout: timeout(),
@@ -186,18 +190,18 @@ export class Registration {
 
   /** Answers a request whose names have no channel that could be carried. */
   #answerEnded(request: Request, response: Response, wish: Wish): Refusal<RefusalCode> | undefined {
-    const { ended, sequence, settings } = this.#door.roster;
-    const { cursor, missing } = wish;
+    const { sequence, settings } = this.#door.roster;
+    const { cursor, missing, ends } = wish;
     const { goneAt, position } = cursor;
-    const { gaps } = beginningOf(wish, sequence, ended);
+    const { gaps } = beginningOf(wish, sequence);
     // A client that was told so comes back with that. Since then a channel may have been made, written to, and ended.
     const isNews =
-      goneAt?.epoch !== sequence.epoch || missing.some((name) => ended.hasEndedAfter(name, goneAt.seq));
+      goneAt?.epoch !== sequence.epoch || missing.some((name) => ends.lastEnd(name) > goneAt.seq);
     if (gaps.length > 0 && isNews) {
       const { epoch, head } = sequence;
       this.#tell(200, 'GONE', missing);
       answerStream(request, response, {}, encodeGone(drawn(settings.retry), { epoch, seq: head }, gaps));
-    } else if (position && missing.some((name) => ended.has(name))) {
+    } else if (position && missing.some((name) => ends.has(name))) {
       // It has heard the end of its channels. At 204 an EventSource stops (WHATWG HTML §9.2.3).
       this.#tell(204, 'ENDED', missing);
       answerEmpty(response);

@@ -33,7 +33,11 @@ export class Witness implements Node {
     const questions = names.map((chanId) => ({ chanId, from: null, listeners: 0 }));
     const snapshot = await this.#link?.sync(questions, 'last');
     await this.#marked.promise;
-    this.open = (await this.#link?.find(names)) ?? this.open;
+    this.open = new Map(
+      [...((await this.#link?.find(names))?.names ?? [])].filter(
+        ([, { terms, linger }]) => terms !== undefined && linger === undefined,
+      ),
+    );
     for (const { chanId, last, entries } of snapshot?.channels ?? []) {
       this.floors.set(chanId, entries[0]?.previous ?? last);
     }
@@ -61,6 +65,8 @@ export class Witness implements Node {
   marked(): void {
     this.#marked.resolve();
   }
+
+  made(): void {}
 
   hear(): void {}
 

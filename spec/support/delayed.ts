@@ -4,6 +4,7 @@ import type {
   Appended,
   Backplane,
   Entry,
+  Findings,
   Node,
   Question,
   RemoteLink,
@@ -111,6 +112,7 @@ class Line implements RemoteLink {
       },
       receive: (entry) => this.#receive(entry),
       marked: (mark) => this.#arrive(() => node.marked(mark)),
+      made: (chanId) => this.#arrive(() => node.made(chanId)),
       hear: (word) => this.#arrive(() => node.hear(word)),
       recall: (chanId) => node.recall(chanId),
     });
@@ -142,7 +144,7 @@ class Line implements RemoteLink {
     });
   }
 
-  find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
+  find(chanIds: readonly string[]): Promise<Findings> {
     return this.#call(this.#commands, async () => this.#link.find(chanIds));
   }
 

@@ -16,7 +16,7 @@ local probes = {
   { 'HGET', key, 'a' }, { 'HMGET', key, 'a' }, { 'HGETALL', key }, { 'HDEL', key, 'b' }, { 'PTTL', key },
   { 'DEL', key },
   { 'ZADD', key, 'XX', '1', 'a' }, { 'ZCOUNT', key, '0', '1' }, { 'ZSCORE', key, 'a' }, { 'ZRANGEBYSCORE', key, '0', '1' },
-  { 'ZREMRANGEBYSCORE', key, '0', '1' }, { 'ZREM', key, 'a' },
+  { 'ZREMRANGEBYSCORE', key, '0', '1' }, { 'ZRANGE', key, '0', '1' }, { 'ZCARD', key }, { 'ZREM', key, 'a' },
   { 'XADD', key, 'NOMKSTREAM', '*', 'a', '1' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' },
   { 'XTRIM', key, 'MAXLEN', '1' },
 }

@@ -30,6 +30,11 @@ export class Keys {
     return `${this.start}check`;
   }
 
+  /** The ends that are remembered. */
+  get ended(): string {
+    return `${this.start}ended`;
+  }
+
   /** The keys of a node: `hub`, `nodes` and `accepted`. */
   ofNode(node: string): readonly [hub: string, nodes: string, accepted: string] {
     return [this.hub, `${this.start}nodes`, `${this.start}accepted:${node}`];

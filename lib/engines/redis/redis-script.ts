@@ -5,9 +5,14 @@
  * hub        hash    epoch, run (the server process that the epoch is of), seq, and of each node life:<node>, the
  *                    connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
- * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, begun and last (seq), bytes
- *                    (retained), until (when its log expires)
- * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end
+ * ended      zset    names of channels that have ended, by the seq of the last end; '' by the seq up to which ends may
+ *                    have been forgotten
+ * channel    hash    one for each channel: open (1, or 0 once it has ended), terms, begun, made, after and last (seq),
+ *                    bytes (retained), until (when its log expires), lingers (until when it can be read, once it has ended).
+ *                    begun: the end of the one before it; made: where the order stood when it was made; after: up to where
+ *                    one may have ended before
+ * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end, whose a
+ *                    is how long it lingers
  * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
  * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or
  *                    <number>:ended
@@ -15,6 +20,9 @@
 export const SCRIPT = `
 local op = ARGV[1]
 local hub = KEYS[1]
+
+-- Ends that are remembered. A name takes 0.1 KiB.
+local ENDS = 10000
 
 local function text(number) return string.format('%d', number) end
 
@@ -31,6 +39,9 @@ if op == 'hello' then
   if not known[1] or known[2] ~= run then
     redis.call('HSET', hub, 'epoch', ARGV[2], 'run', run)
     known[1] = ARGV[2]
+    -- Positions of the old epoch mean nothing, and the last ends of it may be lost.
+    redis.call('DEL', KEYS[2])
+    redis.call('ZADD', KEYS[2], known[3] or '0', '')
   end
   redis.call('HSET', hub, 'life:' .. ARGV[3], ARGV[4])
   return { known[1], known[3] or '0' }
@@ -58,28 +69,56 @@ local function alive(audience, nodes, now)
   return takers
 end
 
-local function make(channel, log, terms, keep)
-  local line = redis.call('HMGET', channel, 'open', 'last')
-  if line[1] == '0' then
-    redis.call('DEL', log)
-    redis.call('HSET', channel, 'begun', line[2] or text(head), 'terms', terms)
+-- Up to here ends may have been forgotten. What evicts the key evicts that too.
+local function forgotten(ended)
+  local seq = redis.call('ZSCORE', ended, '')
+  if not seq then
+    seq = text(head)
+    redis.call('ZADD', ended, seq, '')
   end
-  redis.call('HSETNX', channel, 'last', text(head))
+  return tonumber(seq)
+end
+
+local function last_end(ended, name) return tonumber(redis.call('ZSCORE', ended, name) or '0') end
+
+local function remember_end(ended, name, seq)
+  forgotten(ended)
+  redis.call('ZADD', ended, text(seq), name)
+  if redis.call('ZCARD', ended) <= ENDS + 1 then return end
+  -- The first is '', since no end that is remembered stands before those that were forgotten.
+  local oldest = redis.call('ZRANGE', ended, 1, 1, 'WITHSCORES')
+  redis.call('ZREM', ended, oldest[1])
+  redis.call('ZADD', ended, oldest[2], '')
+end
+
+-- Nothing is made where there is a channel. All nodes are told of one that is made.
+local function make(channel, log, ended, terms, keep, all, name)
+  local line = redis.call('HMGET', channel, 'open', 'last')
+  if line[1] ~= '1' then
+    local last, before = line[2] or text(head), last_end(ended, name)
+    if line[1] == '0' then
+      redis.call('DEL', log)
+      before = math.max(before, tonumber(last))
+      redis.call('HSET', channel, 'begun', last)
+    end
+    local after = math.max(forgotten(ended), before)
+    redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', last, 'after', text(after))
+    redis.call('PUBLISH', all, 'n ' .. epoch .. '\\n' .. name)
+  end
   redis.call('HSETNX', channel, 'terms', terms)
-  redis.call('HSET', channel, 'open', '1')
   keep_known(channel, log, terms, keep)
 end
 
 -- What a node sent by a connection that it has given up may be read at any time after: behind what it sends by the next.
 local function is_of_the_past(node, life) return redis.call('HGET', hub, 'life:' .. node) ~= life end
 
--- KEYS: hub, nodes, accepted, channel, log, audience
+-- KEYS: hub, nodes, accepted, ended, channel, log, audience
 if op == 'append' then
-  local nodes, accepted, channel, log, audience = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+  local nodes, accepted, ended, channel, log, audience = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
   local known, node, number, after, settled = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
   local again, asks, made = ARGV[7] == '1', ARGV[8] == '1', ARGV[9]
   local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-  local life, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
+  local life, linger, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17], ARGV[18]
   if known ~= epoch then return { 'epoch' } end
   if is_of_the_past(node, life) then return { 'past' } end
   local now = clock()
@@ -101,7 +140,7 @@ if op == 'append' then
       return { 'ended' }
     end
     if made ~= '' then
-      make(channel, log, made, keep)
+      make(channel, log, ended, made, keep, topic, name)
       redis.call('ZADD', accepted, number, number .. ':0:{}')
       return { 'ok', '0' }
     end
@@ -110,7 +149,8 @@ if op == 'append' then
     local previous = line[2] or text(seq - 1)
     local id = text(seq) .. '-' .. text(now)
     local asker = ''
-    if asks then asker = number .. ' ' .. node end
+    if not body then asker = linger
+    elseif asks then asker = number .. ' ' .. node end
     if body then redis.call('XADD', log, id, 'p', previous, 'a', asker, 'b', body)
     else redis.call('XADD', log, id, 'p', previous, 'a', asker) end
     takers = asks and alive(audience, nodes, now) or {}
@@ -152,8 +192,15 @@ if op == 'append' then
       redis.call('PEXPIRE', log, lives)
     end
     redis.call('HSET', channel, 'open', body and '1' or '0', 'last', text(seq), 'bytes', text(retained), 'until', expires)
-    -- Who was subscribed to a channel that has ended is not so to the next one of its name.
-    if not body then redis.call('DEL', audience) end
+    if not body then
+      -- Who was subscribed to a channel that has ended is not so to the next one of its name.
+      redis.call('DEL', audience)
+      redis.call('HSET', channel, 'lingers', text(now + linger))
+      for _, key in ipairs({ channel, log }) do
+        if redis.call('PTTL', key) < tonumber(linger) then redis.call('PEXPIRE', key, linger) end
+      end
+      remember_end(ended, name, seq)
+    end
     local kind = 'e'
     if not body then kind = 'x' end
     redis.call('PUBLISH', topic, kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker .. '\\n' .. (body or name))
@@ -178,50 +225,64 @@ if op == 'sync' then
   for index = 0, (#KEYS - 3) / 3 - 1 do
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
     local from, listeners = ARGV[8 + 2 * index], ARGV[9 + 2 * index]
-    local line = redis.call('HMGET', channel, 'last', 'terms', 'begun')
+    local line = redis.call('HMGET', channel, 'last', 'terms', 'begun', 'made', 'after')
     local last = line[1]
     if not last then
       last = text(head)
       redis.call('HSET', channel, 'last', last)
     end
+    -- Of what was made by a node of an earlier version, or is not made yet, less is known.
+    local begun, made, after = line[3] or '0', line[4] or last, line[5] or text(head)
     if tonumber(last) > tonumber(top) then
       -- Written behind the mark, which a call before this one made: what follows the mark tells what was last before it.
       local behind = redis.call('XRANGE', log, text(tonumber(top) + 1), '+', 'COUNT', 1)[1]
       last = behind and behind[2][2] or top
     end
+    -- Made behind the mark, it has nothing that stands before.
+    if tonumber(made) > tonumber(last) then made = last end
     keep_known(channel, log, line[2], keep)
     redis.call('HSET', audience, node, listeners)
     redis.call('PEXPIRE', audience, keep)
     if from == '' then
-      reply[#reply + 1] = { text(index), last, line[3] or '0', redis.call('XRANGE', log, '-', top) }
+      reply[#reply + 1] = { text(index), last, begun, made, after, redis.call('XRANGE', log, '-', top) }
     elseif last ~= from then
-      reply[#reply + 1] = { text(index), last, line[3] or '0', redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
+      reply[#reply + 1] = { text(index), last, begun, made, after, redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
     end
   end
   if mark ~= '' then redis.call('PUBLISH', topic, 'm ' .. mark) end
   return reply
 end
 
--- KEYS: hub, then channel and log of each
+-- KEYS: hub, ended, then channel and log of each
 if op == 'hold' then
-  local keep = tonumber(ARGV[2])
-  local ended = {}
-  for index = 0, (#KEYS - 1) / 2 - 1 do
-    local channel, log, terms = KEYS[2 + 2 * index], KEYS[3 + 2 * index], ARGV[3 + index]
-    if redis.call('HGET', channel, 'open') == '0' then ended[#ended + 1] = text(index)
-    else make(channel, log, terms, keep) end
+  local keep, all = tonumber(ARGV[2]), ARGV[3]
+  local over = {}
+  for index = 0, (#KEYS - 2) / 2 - 1 do
+    local channel, log, name, terms = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[4 + 2 * index], ARGV[5 + 2 * index]
+    if redis.call('HGET', channel, 'open') == '0' then over[#over + 1] = text(index)
+    else make(channel, log, KEYS[2], terms, keep, all, name) end
   end
-  return ended
+  return over
 end
 
--- KEYS: hub, then each channel
+-- Of each name: its terms, for how long it lingers still or '' while it lives, and its last end. KEYS: hub, ended, then each channel
 if op == 'find' then
-  local found = {}
-  for index = 2, #KEYS do
-    local line = redis.call('HMGET', KEYS[index], 'open', 'terms')
-    found[#found + 1] = line[1] == '1' and line[2] or ''
+  if not epoch then return { 'epoch' } end
+  local now = clock()
+  local reply = { epoch, text(forgotten(KEYS[2])) }
+  for index = 3, #KEYS do
+    local line = redis.call('HMGET', KEYS[index], 'open', 'terms', 'lingers', 'last')
+    local terms, linger, at = line[2] or '', '', last_end(KEYS[2], ARGV[index - 1])
+    if line[1] == '0' then
+      linger = text(math.max(tonumber(line[3] or '0') - now, 0))
+      at = math.max(at, tonumber(line[4] or '0'))
+    end
+    if not line[1] then terms = '' end
+    reply[#reply + 1] = terms
+    reply[#reply + 1] = linger
+    reply[#reply + 1] = text(at)
   end
-  return found
+  return reply
 end
 
 -- KEYS: hub, then each audience

@@ -10,6 +10,8 @@ import type {
   Appended,
   Backplane,
   Entry,
+  Findings,
+  Found,
   Node,
   Question,
   RemoteLink,
@@ -147,7 +149,7 @@ class RedisLink implements RemoteLink {
     const topic = body === null ? topics.all : topics.ofChannel(chanId);
     const [verdict, seq, ...nodes] = await this.#run<string[]>(
       'append',
-      [...this.#keys.ofNode(this.#node.id), ...this.#keys.ofChannel(chanId)],
+      [...this.#keys.ofNode(this.#node.id), this.#keys.ended, ...this.#keys.ofChannel(chanId)],
       [
         append.epoch,
         this.#node.id,
@@ -156,6 +158,7 @@ class RedisLink implements RemoteLink {
         append.made === undefined ? '' : JSON.stringify(append.made),
         ...limits,
         this.#name,
+        String(append.linger),
         topic,
         chanId,
         ...(body === null ? [] : [body]),
@@ -175,16 +178,40 @@ class RedisLink implements RemoteLink {
   async hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
     const chanIds = [...channels.keys()];
     const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
-    const terms = Array.from(channels.values(), (each) => JSON.stringify(each));
-    const ended = await this.#run<string[]>('hold', [this.#keys.hub, ...keys], [String(this.keep), ...terms]);
+    const terms = [...channels].flatMap(([chanId, each]) => [chanId, JSON.stringify(each)]);
+    const ended = await this.#run<string[]>(
+      'hold',
+      [this.#keys.hub, this.#keys.ended, ...keys],
+      [String(this.keep), this.#connected().topics.all, ...terms],
+    );
     return ended.map((index) => chanIds[Number(index)] as string);
   }
 
-  async find(chanIds: readonly string[]): Promise<ReadonlyMap<string, Terms>> {
-    const keys = chanIds.map((chanId) => this.#keys.ofChannel(chanId)[0]);
-    const found = await this.#run<string[]>('find', [this.#keys.hub, ...keys], []);
-    const known = chanIds.map((chanId, index) => [chanId, found[index] ?? ''] as const);
-    return new Map(known.filter(([, terms]) => terms !== '').map(([id, terms]) => [id, JSON.parse(terms)]));
+  async find(chanIds: readonly string[]): Promise<Findings> {
+    const names = new Map<string, Found>();
+    let [epoch, forgotten] = ['', 0];
+    for (let first = 0; first === 0 || first < chanIds.length; first += PORTION) {
+      const some = chanIds.slice(first, first + PORTION);
+      const keys = some.map((chanId) => this.#keys.ofChannel(chanId)[0]);
+      const [life = '', ...reply] = await this.#run<string[]>(
+        'find',
+        [this.#keys.hub, this.#keys.ended, ...keys],
+        some,
+      );
+      if (life === 'epoch' || (first > 0 && life !== epoch)) throw this.#outdated();
+      epoch = life;
+      forgotten = Number(reply[0]);
+      for (const [index, chanId] of some.entries()) {
+        const [terms = '', linger = '', lastEnd] = reply.slice(3 * index + 1, 3 * index + 4);
+        const found: Found = {
+          terms: terms === '' ? undefined : JSON.parse(terms),
+          linger: linger === '' ? undefined : Number(linger),
+          lastEnd: Number(lastEnd),
+        };
+        if (found.terms !== undefined || found.lastEnd > 0) names.set(chanId, found);
+      }
+    }
+    return { epoch, forgotten, names };
   }
 
   async subscribe(chanIds: readonly string[]): Promise<void> {
@@ -297,7 +324,12 @@ class RedisLink implements RemoteLink {
       await checkServer(commands, this.#keys, topics);
       // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
       if (this.#attempt !== life) return CLOSED;
-      await this.#evaluate(commands, 'hello', [this.#keys.hub], [freshEpoch(), this.#node.id, life.name]);
+      await this.#evaluate(
+        commands,
+        'hello',
+        [this.#keys.hub, this.#keys.ended],
+        [freshEpoch(), this.#node.id, life.name],
+      );
       life.topics = topics;
       await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id), topics.check]);
       await subscriber.unsubscribe([topics.check]);
@@ -343,11 +375,13 @@ class RedisLink implements RemoteLink {
       ],
     );
     if (epoch === 'epoch') throw this.#outdated();
-    const channels = lines.map(([index, last, begun, entries]): Retained => {
+    const channels = lines.map(([index, last, begun, made, after, entries]): Retained => {
       const { chanId } = questions[Number(index)] as Question;
       return {
         chanId,
         begun: Number(begun),
+        made: Number(made),
+        lastEnd: Number(after),
         last: Number(last),
         entries: entries.map((line) => entryOf(line, chanId, epoch, Number(now))),
       };
@@ -375,6 +409,7 @@ class RedisLink implements RemoteLink {
     const kind = message[0];
     if (kind === 'm') this.#node.marked(message.slice(2));
     else if (kind === 'w') this.#node.hear(message.slice(2));
+    else if (kind === 'n') this.#node.made(message.slice(message.indexOf('\n') + 1));
     else {
       const entry = parseEntry(message, life.topics?.chanIdOf(topic) ?? '');
       if (entry !== undefined) this.#node.receive(entry);
@@ -445,6 +480,8 @@ type Line = readonly [
   index: string,
   last: string,
   begun: string,
+  made: string,
+  after: string,
   entries: readonly [id: string, fields: string[]][],
 ];
 
@@ -458,7 +495,9 @@ function entryOf(
   const [seq, at] = id.split('-').map(Number) as [number, number];
   const [, previous, , asker = '', , body = null] = fields;
   const age = Math.max(now - at, 0);
-  return { chanId, epoch, seq, previous: Number(previous), body, age, asker: askerOf(asker.split(' ')) };
+  const common = { chanId, epoch, seq, previous: Number(previous), body, age };
+  if (body === null) return { ...common, asker: undefined, linger: Number(asker) };
+  return { ...common, asker: askerOf(asker.split(' ')) };
 }
 
 /** A published entry; `undefined` for what somebody else published there. */
@@ -469,9 +508,10 @@ function parseEntry(message: string, chanId: string): Entry | undefined {
   if (end === -1 || !Number.isSafeInteger(numbers.seq) || !Number.isSafeInteger(numbers.previous))
     return undefined;
   const rest = message.slice(end + 1);
-  const common = { epoch, ...numbers, age: 0, asker: askerOf(asker) };
-  if (kind === 'e') return { chanId, body: rest, ...common };
-  return kind === 'x' ? { chanId: rest, body: null, ...common } : undefined;
+  const common = { epoch, ...numbers, age: 0 };
+  if (kind === 'e') return { chanId, body: rest, ...common, asker: askerOf(asker) };
+  if (kind !== 'x') return undefined;
+  return { chanId: rest, body: null, ...common, asker: undefined, linger: Number(asker[0]) };
 }
 
 function askerOf([number, node]: readonly string[]): Entry['asker'] {

@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import type { Terms } from '../../core/backplane.js';
+import type { Retained, Terms } from '../../core/backplane.js';
 import { type Player, TERMS } from './player.js';
 import { any, remote, type Scene, type Stage } from './stage.js';
 
@@ -72,6 +72,90 @@ export const channels: readonly Scene[] = [
     equal((await bob.retained('news')).entries.length, 1);
   }),
 
+  any('that a channel is made reaches every other node, and once', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.create('news', 'sport');
+    await bob.hold(['news']);
+    await bob.caughtUp();
+    deepEqual(bob.madeChannels, ['news', 'sport']);
+    await bob.append('news', null);
+    await ann.create('news');
+    await bob.caughtUp();
+    deepEqual(bob.madeChannels, ['news', 'sport', 'news']);
+  }),
+
+  remote('that a channel is made arrives where it stands in the order', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.create('sport');
+    await bob.listen(['news', 'sport']);
+    const order: string[] = [];
+    bob.onReceive = ({ body }) => order.push(`${body} behind ${bob.madeChannels.length}`);
+    await ann.append('sport', '1');
+    await ann.create('news');
+    await ann.append('news', '2');
+    await bob.caughtUp();
+    deepEqual(order, ['1 behind 1', '2 behind 2']);
+  }),
+
+  any(
+    'the position of an end is remembered, also when the next channel of the name is there',
+    async (stage) => {
+      const [ann, bob] = await stage.nodes('ann', 'bob');
+      await ann.create('news');
+      await bob.caughtUp();
+      equal((await bob.findings('news', 'sport')).names.get('news')?.lastEnd, 0);
+      const { seq } = await ann.append('news', null);
+      const { epoch, forgotten, names } = await bob.findings('news', 'sport');
+      deepEqual([epoch, forgotten, names.get('news')?.lastEnd], [ann.epoch, 0, seq]);
+      equal(names.get('sport'), undefined);
+      await ann.create('news');
+      equal((await bob.findings('news')).names.get('news')?.lastEnd, seq);
+    },
+  ),
+
+  remote('a channel that has ended lingers with its end, for the time that the end named', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.make('news', OWN_TERMS);
+    await ann.append('news', '1', { bounds: OWN_TERMS.log });
+    await ann.append('news', null, { bounds: OWN_TERMS.log, linger: 400 });
+    const found = (await bob.findings('news')).names.get('news');
+    deepEqual(found?.terms, OWN_TERMS);
+    ok(
+      found?.linger !== undefined && found.linger > 0 && found.linger <= 400,
+      `it lingers for ${found?.linger} ms`,
+    );
+    const { entries } = await bob.retained('news');
+    deepEqual(
+      entries.map(({ body, linger }) => [body, linger]),
+      [
+        ['1', undefined],
+        [null, 400],
+      ],
+    );
+    await stage.watch.eventually('a channel to linger no more', async () => {
+      const { linger = 0 } = (await bob.findings('news')).names.get('news') ?? {};
+      return linger === 0;
+    });
+  }),
+
+  remote(
+    'what is retained tells where its channel was made, and where the last one had ended',
+    async (stage) => {
+      const [ann, bob] = await stage.nodes('ann', 'bob');
+      await ann.create('news', 'sport');
+      const first = await ann.append('sport', '1');
+      await ann.append('news', '2');
+      const end = await ann.append('news', null);
+      const between = await ann.append('sport', '3');
+      await ann.create('news', 'weather');
+      await ann.append('news', '4');
+      deepEqual(marksOf(await bob.retained('sport')), [0, 0, 0]);
+      deepEqual(marksOf(await bob.retained('news')), [end.seq, end.seq, end.seq]);
+      deepEqual(marksOf(await bob.retained('weather')), [0, between.seq, 0]);
+      equal(first.seq, 1);
+    },
+  ),
+
   any('the nodes are those that are there', async (stage) => {
     const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
     for (const node of [ann, bob, cy]) deepEqual(await node.nodes(), idsOf(ann, bob, cy));
@@ -129,3 +213,5 @@ async function keeps(stage: Stage, keep: (ann: Player) => Promise<void>): Promis
 }
 
 const idsOf = (...nodes: readonly Player[]): readonly string[] => nodes.map(({ id }) => id).toSorted();
+
+const marksOf = ({ begun, made, lastEnd }: Retained): readonly number[] => [begun, made, lastEnd];

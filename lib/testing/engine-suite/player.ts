@@ -6,6 +6,7 @@ import type {
   Backplane,
   Bounds,
   Entry,
+  Findings,
   Link,
   Node,
   Question,
@@ -30,6 +31,8 @@ export class Player implements Node {
   /** Entries and marks, as they came. */
   readonly arrivals: (Entry | string)[] = [];
   readonly words: string[] = [];
+  /** Channels that were made, as that came. */
+  readonly madeChannels: string[] = [];
   /** How often the connection was there, and how often it was lost. */
   readonly lives = { begun: 0, lost: 0 };
   /** Is called inside `receive`. */
@@ -118,7 +121,7 @@ export class Player implements Node {
 
   async append(chanId: string, body: string | null, how: Partial<Append> = {}): Promise<Appended> {
     if (how.number === undefined) this.#number += 1;
-    const flags = { again: false, made: undefined, asks: false };
+    const flags = { again: false, made: undefined, linger: 0, asks: false };
     const order = { epoch: this.epoch, number: this.#number, after: 0, settled: 0 };
     const append: Append = { chanId, body, bounds: BOUNDS, ...order, ...flags, ...how };
     return this.#watch.during(`an append to ${chanId}`, () => this.link.append(append));
@@ -173,13 +176,23 @@ export class Player implements Node {
   async retained(chanId: string, from: number | null = null): Promise<Retained> {
     const { channels, head } = await this.sync([[chanId, from]]);
     const retained = channels.find((each) => each.chanId === chanId);
-    if (retained === undefined && from !== null) return { chanId, begun: 0, last: from, entries: [] };
+    if (retained === undefined && from !== null)
+      return { chanId, begun: 0, made: 0, lastEnd: 0, last: from, entries: [] };
     ok(retained !== undefined, 'of a channel that is asked for from null on there is something to tell');
     ok(retained.last <= head, `${retained.last} is behind the head of the snapshot, ${head}`);
     return retained;
   }
 
+  /** The terms of the channels that are alive. */
   async find(...chanIds: string[]): Promise<ReadonlyMap<string, Terms>> {
+    const { names } = await this.findings(...chanIds);
+    const alive = [...names].filter(([, { linger }]) => linger === undefined);
+    return new Map(
+      alive.flatMap(([name, { terms }]) => (terms === undefined ? [] : [[name, terms] as const])),
+    );
+  }
+
+  async findings(...chanIds: string[]): Promise<Findings> {
     return this.#watch.during('find', () => this.link.find(chanIds));
   }
 
@@ -226,6 +239,11 @@ export class Player implements Node {
     this.#watch.told();
   }
 
+  made(chanId: string): void {
+    this.madeChannels.push(chanId);
+    this.#watch.told();
+  }
+
   hear(word: string): void {
     this.words.push(word);
     this.#watch.told();
@@ -236,7 +254,7 @@ export class Player implements Node {
     if (held === undefined) return undefined;
     const [last, arrived] = held;
     const entries = this.entries.slice(arrived).filter((entry) => entry.chanId === chanId);
-    return { chanId, begun: last, last: entries.at(-1)?.seq ?? last, entries };
+    return { chanId, begun: last, made: last, lastEnd: last, last: entries.at(-1)?.seq ?? last, entries };
   }
 }
 
