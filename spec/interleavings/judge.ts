@@ -77,6 +77,8 @@ interface Reading {
   optional: number;
   /** The channel of the first that is heard is another one than was there before. */
   isJoining: boolean;
+  /** Channels of the name that were before may be left out: it was told so. */
+  isLoose?: boolean;
 }
 
 /** Says what a stream must have heard: every event of its names since it began, once, in order; or it is told of the gap. */
@@ -191,6 +193,8 @@ class Walk {
   /** Those of them that were written on a channel while the stream carried it. */
   readonly live = new Set<Item>();
   readonly #waiting: Set<string>;
+  // Of names that wait, with several hubs: from where on nothing may be left out without a word.
+  readonly #since = new Map<string, number>();
   readonly #readings = new Map<string, Reading>();
   readonly #stream: Stream;
   readonly #case: Case;
@@ -261,6 +265,11 @@ class Walk {
       } else if (this.#case.isWhole) this.#read(name, joined.head);
     }
     const position = isRead ? (seq as number) : joined.head;
+    for (const name of this.#waiting) {
+      // To one that is new to it, or lost, it comes when its hub has asked for it: it may have ended behind the head.
+      const isNew = cursor.position === undefined || cursor.fresh.includes(name) || gaps.includes(name);
+      if (!isNew) this.#since.set(name, position);
+    }
     if (position !== joined.position) this.fail(`begins at ${joined.position} for ${position}`);
     const before = seq === undefined ? 'gap-0' : `${this.#case.epoch}-${seq}`;
     const prefix = cursor.position === undefined ? 'new!' : `${before}${cursor.fresh.length > 0 ? '+' : ''}!`;
@@ -352,6 +361,7 @@ class Walk {
     this.carried.delete(name);
     this.#next.add(name);
     this.#waiting.add(name);
+    this.#since.set(name, item.seq);
     if (!this.#case.isWhole) this.#readings.delete(name);
   }
 
@@ -367,10 +377,10 @@ class Walk {
   }
 
   /** What stands before the one that was heard is left out. */
-  #skip({ items, next, optional, isJoining }: Reading, index: number, name: string): void {
+  #skip({ items, next, optional, isLoose = false }: Reading, index: number, name: string): void {
     if (this.#mayOmit(name)) return;
     for (let at = Math.max(next, optional); at < index; at += 1) {
-      const isOfBefore = isJoining && items.slice(at, index).some(({ data }) => data === undefined);
+      const isOfBefore = isLoose && items.slice(at, index).some(({ data }) => data === undefined);
       if (!isOfBefore && !this.#isNothing(items[at], name, at))
         this.fail(`heard ${show(items[index])} for ${show(items[at])}`);
     }
@@ -397,9 +407,12 @@ class Walk {
   /** Something of these channels is lost to it: they start anew. */
   #lose(names: readonly string[], { id = '', head }: Told): void {
     for (const name of names) {
-      const excuse = this.#case.excuseLoss(this.#stream, name, this.#next.has(name));
+      // A hub that hears too late of a channel that another one made.
+      const isAwaited = !this.#case.isWhole && this.#waiting.has(name);
+      const excuse = this.#case.excuseLoss(this.#stream, name, this.#next.has(name) || isAwaited);
       if (excuse === undefined) this.fail(`was told that something of ${name} is lost`);
       this.excuses.push(excuse as string);
+      this.#since.delete(name);
       const items = this.#judge.of(name);
       const later = items.findIndex((item) => item.seq > head);
       // Where its hub stood then is not known where there are several. Only the last write came when all was well again.
@@ -430,8 +443,15 @@ class Walk {
       this.carried.add(name);
       if (this.#case.isWhole) continue;
       this.#next.add(name);
-      const items = this.#judge.of(name).filter(({ seq }) => seq > this.#at);
-      this.#readings.set(name, { items, next: 0, optional: 0, isJoining: true });
+      const since = this.#since.get(name);
+      const items = this.#judge.of(name).filter(({ seq }) => seq > (since ?? this.#at));
+      this.#readings.set(name, {
+        items,
+        next: 0,
+        optional: 0,
+        isJoining: true,
+        isLoose: since === undefined,
+      });
     }
     const told = [...waiting].sort().join();
     if (told !== [...this.#waiting].sort().join())
