@@ -160,8 +160,8 @@ class Game implements Case {
     this.#hubs.push(hub);
     this.#stage.hubs.set(name, push);
     push.on('write', ({ channel, position }) => hub.accepted.add(`${seqOf(position)}@${channel}`));
-    push.on('drop', ({ event, happened }) => {
-      if (event === 'message') hub.refused += 1;
+    push.on('drop', ({ event, happened, count }) => {
+      if (event === 'message') hub.refused += count;
       if (happened === 'unknown') this.#fail('A write was given up.');
     });
     push.on('join', ({ listener, position }) => {
