@@ -67,6 +67,10 @@ interface Mirror {
   wanted: boolean;
   /** The `seq` of its last entry. */
   last: number;
+  /** Ends up to this `seq` are of earlier channels of its name. Undefined until the backplane has made the channel. */
+  begun: number | undefined;
+  /** The last end that arrived while the channel was not followed. */
+  heardEnd: { readonly seq: number; readonly linger: number };
   /** It has ended, though that has not come; rounds that had begun when that was known. */
   overSince: number;
   /** Milliseconds that nobody has listened. */
@@ -103,6 +107,7 @@ interface Waiter {
   readonly done: Deferred<void>;
 }
 
+const NO_END = { seq: 0, linger: 0 };
 // A channel that nobody listens to is let go after so long: clients that reconnect come within that.
 const GRACE_MS = 5000;
 // What may come between a mark and its snapshot. Beyond that another look is cheaper.
@@ -180,12 +185,15 @@ export class Follower {
     return this.#mirrors.get(chanId)?.member.feed.listeners ?? 0;
   }
 
-  /** A channel was made here; `retained` is what its log begins with, where that is known at once. */
-  add(member: Member, retained: Retained | undefined): void {
+  /**
+   * A channel was made here; `retained` is what its log begins with, where that is known at once.
+   * @param begun ends up to this `seq` are of earlier channels of its name; `undefined` if `began` will tell
+   */
+  add(member: Member, retained: Retained | undefined, begun: number | undefined): void {
     const attached = this.#direct !== undefined;
     const last = this.#direct?.direct.position.seq ?? this.#hub.sequence.head;
     const common = { wanted: this.#isAwaited(member.id), overSince: Infinity, idle: 0, successor: undefined };
-    const mirror: Mirror = { member, attached, last, ...common };
+    const mirror: Mirror = { member, attached, last, begun, heardEnd: NO_END, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
@@ -195,9 +203,29 @@ export class Follower {
 
   /** Adds a channel that has ended on another node, to read what is retained of it. */
   addEnded(member: Member): void {
-    this.add(member, undefined);
-    for (let mirror = this.#mirrors.get(member.id); mirror !== undefined; mirror = mirror.successor)
+    this.add(member, undefined, 0);
+    for (const mirror of this.#mirrorsOf(member.id))
       if (mirror.member === member) mirror.overSince = this.#rounds;
+  }
+
+  /** The backplane has made a channel of this node, or has it already: ends up to `seq` are of earlier ones. */
+  began(member: Member, seq: number): void {
+    for (const mirror of this.#mirrorsOf(member.id)) if (mirror.member === member) mirror.begun = seq;
+    this.#endHeard(member.id);
+    const mirror = this.#mirrors.get(member.id);
+    if (mirror?.member === member && mirror.wanted && !mirror.attached) this.#lookSoon();
+  }
+
+  /** A channel that another node has made was added here: ends up to `seq` are of earlier ones. */
+  beganElsewhere(chanId: string, seq: number): void {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror !== undefined) newest(mirror).begun = seq;
+  }
+
+  /** The channels of one name, the earliest first. */
+  *#mirrorsOf(chanId: string): IterableIterator<Mirror> {
+    for (let mirror = this.#mirrors.get(chanId); mirror !== undefined; mirror = mirror.successor)
+      yield mirror;
   }
 
   /** Names of which nothing has changed since they were added. Ends by `close`. */
@@ -315,7 +343,7 @@ export class Follower {
     const mirror = this.#mirrors.get(entry.chanId);
     if (mirror === undefined || !mirror.attached) {
       if (mirror !== undefined && entry.body === null) {
-        if (entry.epoch === this.#hub.sequence.epoch) this.#end(mirror, entry.seq, lingerOf(entry));
+        if (entry.epoch === this.#hub.sequence.epoch) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
         else this.#doubtEpoch(entry.epoch);
       }
       if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
@@ -342,18 +370,18 @@ export class Follower {
     if (round.snapshot !== undefined) this.#conclude(round, round.snapshot);
   }
 
-  /** A channel has ended on another node, and nothing of that arrived. */
-  missed(chanId: string): void {
-    const mirror = this.#mirrors.get(chanId);
-    if (mirror === undefined) return;
-    // Its end may be on the way, or still be in the log.
-    mirror.overSince = this.#rounds;
+  /** A channel has ended at `seq` on another node, and nothing of that arrived. */
+  missed(chanId: string, seq: number): void {
+    for (const mirror of this.#mirrorsOf(chanId)) {
+      // Its end may be on the way, or still be in the log.
+      if (mirror.begun !== undefined && mirror.begun < seq) mirror.overSince = this.#rounds;
+    }
     this.#lookSoon();
   }
 
   /** The end of a channel of this node has been accepted, or there is nothing left to end. */
   settled(member: Member): void {
-    for (let mirror = this.#mirrors.get(member.id); mirror !== undefined; mirror = mirror.successor) {
+    for (const mirror of this.#mirrorsOf(member.id)) {
       if (mirror.member !== member) continue;
       mirror.overSince = this.#rounds;
       // Who waits for another one of the name must not wait for an end that was lost.
@@ -489,7 +517,10 @@ export class Follower {
   /** Whether a look brings nearer what is waited for: not where another one's end has to come first. */
   #helps({ mirrors, round }: Waiter): boolean {
     const isNext = (mirror: Mirror) => this.#mirrors.get(mirror.member.id) === mirror;
-    return this.#concluded < round || mirrors.some((mirror) => !mirror.attached && isNext(mirror));
+    return (
+      this.#concluded < round ||
+      mirrors.some((mirror) => !mirror.attached && isNext(mirror) && mirror.begun !== undefined)
+    );
   }
 
   /** Adds the channels of names that wait, where one was made. */
@@ -536,7 +567,11 @@ export class Follower {
     } while (this.#made.size > 0);
     const full = !this.#synced || this.#due;
     this.#due = false;
-    const mirrors = [...this.#mirrors.values()].filter((mirror) => this.#subscribed.has(mirror.member.id));
+    // Until a channel is made, what is retained under its name is of an earlier one.
+    const mirrors = [...this.#mirrors.values()].filter(
+      ({ member, begun }) =>
+        this.#subscribed.has(member.id) && (begun !== undefined || member.feed.isAwaited),
+    );
     const questions = mirrors
       .filter(({ attached }) => full || !attached)
       .map(({ member, attached, last }): Question => {
@@ -629,7 +664,7 @@ export class Follower {
     return channels.filter((retained) => {
       const mirror = this.#mirrors.get(retained.chanId);
       if (mirror === undefined || mirror.attached || !whole.has(mirror)) return false;
-      if (!mirror.member.feed.isAwaited) return false;
+      if (!mirror.member.feed.isAwaited || isOfEarlier(mirror, retained)) return false;
       if (retained.lastEnd > head) this.#miss(retained.chanId, retained.lastEnd);
       const isInOrder = isWhole(retained) && retained.entries.every(({ seq }) => seq > head);
       if (isInOrder) this.#begin(mirror, retained, floorOf(retained));
@@ -659,7 +694,7 @@ export class Follower {
       if (mirror === undefined) continue;
       if (!mirror.attached) {
         // It may have been let go, or made anew, since it was asked for the rest of it.
-        if (whole.has(mirror)) fresh.push([mirror, retained]);
+        if (whole.has(mirror) && !isOfEarlier(mirror, retained)) fresh.push([mirror, retained]);
       } else if (retained.begun <= mirror.last) known.push([mirror, retained]);
       // It has ended, and another one of its name is there.
       else this.#abandon(mirror);
@@ -714,6 +749,20 @@ export class Follower {
     this.#hub.waiting.resolve(feed.chanId, feed);
   }
 
+  /** A channel of this name has ended at `seq`. Ends each one of the name that began before. */
+  #hearEnd(chanId: string, seq: number, linger: number): void {
+    for (const mirror of this.#mirrorsOf(chanId))
+      if (seq > mirror.heardEnd.seq) mirror.heardEnd = { seq, linger };
+    this.#endHeard(chanId);
+  }
+
+  #endHeard(chanId: string): void {
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror === undefined || mirror.attached || mirror.begun === undefined) return;
+    const { seq, linger } = mirror.heardEnd;
+    if (seq > mirror.begun) this.#end(mirror, seq, linger);
+  }
+
   #end(mirror: Mirror, seq: number, linger = 0): void {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
@@ -728,6 +777,7 @@ export class Follower {
     this.#replace(member.id, successor);
     if (attached) this.#leaving.add(member.id);
     member.ended(seq, successor === undefined ? linger : 0);
+    this.#endHeard(member.id);
     // Somebody may have waited for it, or waits for the next one of its name.
     this.#tellMet();
     this.#pursue();
@@ -812,6 +862,12 @@ export class Follower {
       flush.forget(mirror.member.feed, head);
       mirror.attached = false;
     }
+    for (const chanId of this.#mirrors.keys()) {
+      for (const mirror of this.#mirrorsOf(chanId)) {
+        if (mirror.begun !== undefined) mirror.begun = 0;
+        mirror.heardEnd = NO_END;
+      }
+    }
     this.#synced = false;
   }
 }
@@ -836,6 +892,11 @@ function floorOf({ entries, last }: Retained): number {
 
 function isWhole(retained: Retained): boolean {
   return floorOf(retained) === retained.made;
+}
+
+/** Whether what is retained has ended, and the mirror's channel is yet to be made: it will begin behind that. */
+function isOfEarlier({ begun }: Mirror, { entries }: Retained): boolean {
+  return begun === undefined && entries.at(-1)?.body === null;
 }
 
 /** The one of its name that is alive. */

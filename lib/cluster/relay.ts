@@ -166,7 +166,7 @@ export class Relay implements Node {
   hold(member: Member, isAdopted: boolean): void {
     const { id, terms } = member;
     const { direct } = this.#link;
-    this.#follower.add(member, direct?.recall(id));
+    this.#follower.add(member, direct?.recall(id), direct !== undefined || isAdopted ? 0 : undefined);
     if (direct !== undefined) {
       direct.hold(id, terms);
       return;
@@ -175,13 +175,16 @@ export class Relay implements Node {
     if (isAdopted) return;
     // Behind the end of another one of its name, and before all that is written on it.
     this.#making.add(member);
-    const made = () => this.#making.delete(member);
+    const made = (begun: number) => {
+      this.#making.delete(member);
+      this.#follower.began(member, begun);
+    };
     this.#append(
       member,
       null,
       ++this.#writes,
       false,
-      { waits: false, accepted: made, refused: made },
+      { waits: false, accepted: ({ seq }) => made(seq), refused: () => made(0) },
       { made: terms },
     );
   }
@@ -217,7 +220,11 @@ export class Relay implements Node {
     const { adopt, ended, feedOf } = this.#station;
     // It may have been made here meanwhile.
     if (feedOf(name) !== undefined) return true;
-    if (terms !== undefined && linger === undefined) return adopt(name, terms);
+    if (terms !== undefined && linger === undefined) {
+      if (!adopt(name, terms)) return false;
+      this.#follower.beganElsewhere(name, lastEnd);
+      return true;
+    }
     const present = ended.find(name, performance.now());
     if (present?.endedAt === lastEnd) return true;
     ended.release(name);
@@ -559,7 +566,7 @@ export class Relay implements Node {
     for (let first = 0; first < members.length; first += HOLD) {
       const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
       const ended = await this.#attempt(() => link.hold(channels));
-      for (const chanId of ended ?? []) this.#follower.missed(chanId);
+      for (const [chanId, seq] of ended ?? []) this.#follower.missed(chanId, seq);
     }
   }
 

@@ -95,7 +95,7 @@ export interface Append {
 
 /** An append has happened. */
 export interface Appended {
-  /** Where it stands now. */
+  /** Where it stands now. Of a channel that is made: ends up to here are of earlier channels of its name. */
   readonly seq: number;
   /** The nodes that take it, and how many listeners each was last known to have; nobody, where it was not asked for. */
   readonly nodes: ReadonlyMap<string, number>;
@@ -195,9 +195,10 @@ export interface RemoteLink extends AnyLink {
   /** Has happened once it resolves; where it rejects, the error's `happened` says whether it may have. */
   append(append: Append): Promise<Appended>;
   /**
-   * Keeps channels known to the other nodes, and makes known again what was forgotten. Returns those that have ended.
+   * Keeps channels known to the other nodes, and makes known again what was forgotten. Returns those that have ended, each
+   * with the `seq` of its end.
    */
-  hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]>;
+  hold(channels: ReadonlyMap<string, Terms>): Promise<ReadonlyMap<string, number>>;
   /** Has entries of these channels arrive, surely, once it resolves. */
   subscribe(chanIds: readonly string[]): Promise<void>;
   /** Has them arrive no more. */

@@ -136,10 +136,10 @@ class Line implements RemoteLink {
     });
   }
 
-  hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
+  hold(channels: ReadonlyMap<string, Terms>): Promise<ReadonlyMap<string, number>> {
     return this.#call(this.#commands, async () => {
       const ended = await this.#link.hold(channels);
-      this.#delayed.held([...channels.keys()].filter((chanId) => !ended.includes(chanId)));
+      this.#delayed.held([...channels.keys()].filter((chanId) => !ended.has(chanId)));
       return ended;
     });
   }

@@ -91,7 +91,8 @@ local function remember_end(ended, name, seq)
   redis.call('ZADD', ended, oldest[2], '')
 end
 
--- Nothing is made where there is a channel. All nodes are told of one that is made.
+-- Nothing is made where there is a channel. All nodes are told of one that is made. Returns the seq up to which ends are of
+-- earlier channels of the name.
 local function make(channel, log, ended, terms, keep, all, name)
   local line = redis.call('HMGET', channel, 'open', 'last')
   if line[1] ~= '1' then
@@ -107,6 +108,8 @@ local function make(channel, log, ended, terms, keep, all, name)
   end
   redis.call('HSETNX', channel, 'terms', terms)
   keep_known(channel, log, terms, keep)
+  local known = redis.call('HMGET', channel, 'made', 'begun')
+  return known[1] or known[2] or '0'
 end
 
 -- What a node sent by a connection that it has given up may be read at any time after: behind what it sends by the next.
@@ -140,9 +143,9 @@ if op == 'append' then
       return { 'ended' }
     end
     if made ~= '' then
-      make(channel, log, ended, made, keep, topic, name)
-      redis.call('ZADD', accepted, number, number .. ':0:{}')
-      return { 'ok', '0' }
+      local begun = make(channel, log, ended, made, keep, topic, name)
+      redis.call('ZADD', accepted, number, number .. ':' .. begun .. ':{}')
+      return { 'ok', begun }
     end
 
     seq = redis.call('HINCRBY', hub, 'seq', 1)
@@ -259,7 +262,10 @@ if op == 'hold' then
   local over = {}
   for index = 0, (#KEYS - 2) / 2 - 1 do
     local channel, log, name, terms = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[4 + 2 * index], ARGV[5 + 2 * index]
-    if redis.call('HGET', channel, 'open') == '0' then over[#over + 1] = text(index)
+    local line = redis.call('HMGET', channel, 'open', 'last')
+    if line[1] == '0' then
+      over[#over + 1] = text(index)
+      over[#over + 1] = line[2] or text(head)
     else make(channel, log, KEYS[2], terms, keep, all, name) end
   end
   return over

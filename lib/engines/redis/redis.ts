@@ -175,7 +175,7 @@ class RedisLink implements RemoteLink {
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
-  async hold(channels: ReadonlyMap<string, Terms>): Promise<readonly string[]> {
+  async hold(channels: ReadonlyMap<string, Terms>): Promise<ReadonlyMap<string, number>> {
     const chanIds = [...channels.keys()];
     const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
     const terms = [...channels].flatMap(([chanId, each]) => [chanId, JSON.stringify(each)]);
@@ -184,7 +184,7 @@ class RedisLink implements RemoteLink {
       [this.#keys.hub, this.#keys.ended, ...keys],
       [String(this.keep), this.#connected().topics.all, ...terms],
     );
-    return ended.map((index) => chanIds[Number(index)] as string);
+    return new Map([...pairs(ended)].map(([index, seq]) => [chanIds[Number(index)] as string, seq]));
   }
 
   async find(chanIds: readonly string[]): Promise<Findings> {

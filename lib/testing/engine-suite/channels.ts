@@ -56,11 +56,11 @@ export const channels: readonly Scene[] = [
   remote('who holds a channel that has ended is told so, and does not revive it', async (stage) => {
     const [ann, bob] = await stage.nodes('ann', 'bob');
     await ann.create('news', 'sport', 'weather');
-    await ann.append('sport', null);
-    deepEqual(await bob.hold(['news', 'sport', 'weather']), ['sport']);
+    const { seq } = await ann.append('sport', null);
+    deepEqual(await bob.hold(['news', 'sport', 'weather']), new Map([['sport', seq]]));
     equal((await bob.find('sport')).size, 0);
     await bob.make('sport');
-    deepEqual(await ann.hold(['sport']), []);
+    deepEqual(await ann.hold(['sport']), new Map());
   }),
 
   remote('to hold a channel again takes nothing from it', async (stage) => {
@@ -68,8 +68,20 @@ export const channels: readonly Scene[] = [
     await ann.create('news');
     await ann.append('news', '1');
     await bob.create('news');
-    deepEqual(await ann.hold(['news']), []);
+    deepEqual(await ann.hold(['news']), new Map());
     equal((await bob.retained('news')).entries.length, 1);
+  }),
+
+  remote('who makes a channel is told up to where ends are of earlier ones of its name', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    const first = await ann.make('news');
+    await ann.append('sport', '1');
+    const joined = await bob.make('news');
+    const { seq: end } = await ann.append('news', null);
+    const next = await bob.make('news');
+    const again = await ann.make('news');
+    ok(first < end && joined < end, `it ended at ${end}, but had begun at ${first} and ${joined}`);
+    ok(next >= end && again >= end, `another one ended at ${end}, and it had begun at ${next} and ${again}`);
   }),
 
   any('that a channel is made reaches every other node, and once', async (stage) => {
@@ -185,7 +197,7 @@ export const channels: readonly Scene[] = [
 
   remote('a channel is not forgotten while a node holds it', (stage) =>
     keeps(stage, async (ann) => {
-      deepEqual(await ann.hold(['news'], OWN_TERMS), []);
+      deepEqual(await ann.hold(['news'], OWN_TERMS), new Map());
     }),
   ),
 

@@ -86,13 +86,17 @@ export class Player implements Node {
     for (const chanId of chanIds) await this.make(chanId);
   }
 
-  /** Makes a new channel, among the appends. */
-  async make(chanId: string, terms = TERMS): Promise<void> {
-    if (this.link.direct !== undefined) await this.hold([chanId], terms);
-    else await this.append(chanId, null, { made: terms, number: ++this.#made });
+  /** Makes a new channel, among the appends. Returns the `seq` up to which ends are of earlier ones, or 0. */
+  async make(chanId: string, terms = TERMS): Promise<number> {
+    if (this.link.direct === undefined) {
+      const { seq } = await this.append(chanId, null, { made: terms, number: ++this.#made });
+      return seq;
+    }
+    await this.hold([chanId], terms);
+    return 0;
   }
 
-  async hold(chanIds: readonly string[], terms = TERMS): Promise<readonly string[]> {
+  async hold(chanIds: readonly string[], terms = TERMS): Promise<ReadonlyMap<string, number>> {
     const { seq = 0 } = this.link.direct?.position ?? {};
     for (const chanId of chanIds) this.#held.set(chanId, [seq, this.entries.length]);
     const { direct } = this.link;
@@ -101,7 +105,7 @@ export class Player implements Node {
       return this.#watch.during('hold', () => this.remote.hold(channels));
     }
     for (const chanId of chanIds) direct.hold(chanId, terms);
-    return [];
+    return new Map();
   }
 
   /** Has channels arrive, as a hub does that has so many listeners. */
