@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createClient } from 'redis';
 import { redis as redisBackplane } from '../lib/engines/redis/redis.js';
-import { type Comet, comet } from '../lib/index.js';
+import { type Comet, comet, Deferred } from '../lib/index.js';
 import { node, nodes, type TestNode, until } from './support/nodes.js';
 import { TcpProxy } from './support/proxy.js';
 import { RedisServer } from './support/redis.js';
@@ -90,5 +90,29 @@ describe('close({ drain }) over Redis', () => {
     await job.close({ drain: 15_000 });
     expect(performance.now() - began).to.be.below(10_000);
     await until(() => proxy.connections === 0);
+  });
+
+  it('refuses a client that comes for a channel of another node while the hub closes', async () => {
+    const redis = await RedisServer.start();
+    const web = await node(redis.port, { node: 'web' });
+    web.push.channels.open('news');
+    await web.push.health();
+    const proxy = await TcpProxy.before(redis.port);
+    const arrived = new Deferred<void>();
+    const authorize = () => {
+      arrived.resolve();
+      return true;
+    };
+    const leaving = await node(proxy.port, { node: 'leaving', authorize });
+    const errors: unknown[] = [];
+    leaving.push.on('error', (error) => errors.push(error));
+    proxy.stall(true);
+    const answer = fetch(`${leaving.server.url}/news`);
+    await arrived.promise;
+    const closed = leaving.push.close({ drain: 5000 });
+    proxy.stall(false);
+    expect((await answer).status).to.equal(503);
+    await closed;
+    expect(errors).to.deep.equal([]);
   });
 });

@@ -121,6 +121,8 @@ export class Registration {
     const closure = this.#door.closure();
     if (closure !== undefined) return closed(closure);
     return after(locate(this.#door, target.channelIds, target.cursor.position), (ends) => {
+      const closure = this.#door.closure();
+      if (closure !== undefined) return closed(closure);
       if (ends === undefined) return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
       // The client may have gone meanwhile, or another handler may have answered: nothing is left of it.
       if (!isAnswerable(request, response)) return undefined;
@@ -137,8 +139,6 @@ export class Registration {
     ends: Ends,
   ): Refusal<RefusalCode> | undefined {
     const { roster, timeout } = this.#door;
-    const closure = this.#door.closure();
-    if (closure !== undefined) return closed(closure);
     if (hasExpired(expires)) return new Refusal(403, 'FORBIDDEN', FORBIDDEN);
 
     const { cursor, newIds } = target;
