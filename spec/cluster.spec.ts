@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { addFigures, noFigures } from './cluster/checker.js';
+import { addFigures, noFigures } from './cluster/figures.js';
 import { run } from './cluster/machine.js';
 import { planOf } from './cluster/plan.js';
 import { SCALE } from './support/scale.js';

@@ -1,53 +1,17 @@
 import { type ClientRequest, get, type IncomingMessage } from 'node:http';
 import type { Random } from '../support/random.js';
 import { now } from './messages.js';
+import { Stream } from './stream.js';
 
-/** A position as it goes on the wire. */
-export interface Place {
-  readonly epoch: string;
-  readonly seq: number;
-}
-
-/** One event that was heard. */
-export interface Heard extends Place {
-  readonly channel: string;
-  readonly token: string;
-}
-
-/** What a stream said, in order: an event, or that something of these channels is lost. An event of a start has no place. */
-export type Step =
-  | {
-      readonly is: 'event';
-      readonly place: Place | undefined;
-      readonly channel: string;
-      readonly token: string;
-    }
-  | { readonly is: 'gap'; readonly channels: readonly string[] }
-  /** The stream stands there. */
-  | { readonly is: 'at'; readonly place: Place };
-
-/** One request of a client, and all that came of it. Times are those of `now()`. */
-export interface Stream {
-  /** The process that it was sent to. */
-  readonly node: string;
-  readonly channels: readonly string[];
-  /** The `Last-Event-ID` that it was sent with. */
-  readonly cursor: string | undefined;
-  readonly askedAt: number;
-  opening: { readonly place: Place; readonly gaps: readonly string[]; readonly at: number } | undefined;
-  readonly steps: Step[];
-  /** The channels of which it was told, while it was open, that something is lost. */
-  readonly lost: Set<string>;
-  endedAt: number | undefined;
-  /** Whether the response was read to its end, and had one: all that the kernel took has been read. */
-  isWhole: boolean;
-}
-
-const OPEN = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:open\ndata: (\{.*\})$/;
-const EVENT = /^id: ([0-9a-f]{12}|gap)-(\d+)(!?)@([\w%.-]+)\nevent: ([\w.-]+:\d+)\ndata: (\S+) x*$/;
+const OPEN = /^id: (([0-9a-f]{12}|gap|new)(?:-(\d+))?(!?))\nevent: comet:open\ndata: (\{.*\})$/;
+const EVENT =
+  /^id: (([0-9a-f]{12}|gap|new)(?:-(\d+))?(!?)@([\w%.-]+))\nevent: ([\w.-]+:\d+)\ndata: (\S+) x*$/;
 const GAP =
   /^id: (([0-9a-f]{12}|gap)-(\d+)(!?)(?:@[\w%.-]+)?)\nevent: comet:gap\ndata: (\{"channels":\[.*\]\})$/;
 const READY = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:ready\ndata: \{\}$/;
+const END =
+  /^id: (([0-9a-f]{12}|gap|new)(?:-(\d+))?(!?)@[\w%.-]+)\nevent: comet:end\ndata: \{"channel":"([\w.-]+)"\}$/;
+const CHANNELS = /^event: comet:channels\ndata: (\{.*\})$/;
 
 /** Where a client may go. */
 export interface Address {
@@ -111,17 +75,7 @@ export class Client {
       this.#comeBack(undefined);
       return;
     }
-    const stream: Stream = {
-      node: node.name,
-      channels: this.channels,
-      cursor: this.#cursor,
-      askedAt: now(),
-      opening: undefined,
-      steps: [],
-      lost: new Set(),
-      endedAt: undefined,
-      isWhole: false,
-    };
+    const stream = new Stream(node.name, this.channels, this.#cursor);
     this.streams.push(stream);
     this.#rest = '';
     const query = this.channels.map((id) => `chan_id=${id}`).join('&');
@@ -167,32 +121,52 @@ export class Client {
     const lines = block.split('\n').filter((line) => !line.startsWith(':'));
     while (/^retry: \d+$/.test(lines[0] ?? '')) this.#retry = Number(lines.shift()?.slice('retry: '.length));
     const text = lines.join('\n');
-    const [, epoch = '', seq, bang = '', label = '', name = '', token = ''] = EVENT.exec(text) ?? [];
-    if (token !== '') {
-      if (stream.opening === undefined) this.#fault(`it heard ${token} before comet:open`);
-      if (token !== name) this.#fault(`it heard ${name} with the data of ${token}`);
-      const place = bang === '' ? { epoch, seq: Number(seq) } : undefined;
-      stream.steps.push({ is: 'event', place, channel: decodeURIComponent(label), token });
-      this.tokens.add(token);
-      this.#cursor = `${epoch}-${seq}${bang}@${label}`;
-      return;
-    }
+    const event = EVENT.exec(text);
     const open = OPEN.exec(text);
     const gap = GAP.exec(text);
     const ready = READY.exec(text);
+    const end = END.exec(text);
+    const channels = CHANNELS.exec(text);
     if (open !== null) this.#opened(stream, open);
+    else if (stream.opening === undefined) this.#fault(`it heard ${show(text)} before comet:open`);
+    else if (event !== null) this.#take(stream, event);
     else if (gap !== null) this.#lose(stream, gap);
     else if (ready !== null) this.#stand(stream, ready[1] as string, Number(ready[2]));
+    else if (end !== null) this.#ended(stream, end);
+    else if (channels !== null) this.#change(stream, channels[1] as string);
     else this.#fault(`it heard ${show(text)}`);
+  }
+
+  #take(
+    stream: Stream,
+    [, id, epoch = '', seq, bang, label = '', name = '', token = '']: RegExpExecArray,
+  ): void {
+    if (token !== name) this.#fault(`it heard ${name} with the data of ${token}`);
+    const place = bang === '' ? { epoch, seq: Number(seq) } : undefined;
+    stream.steps.push({ is: 'event', place, channel: decodeURIComponent(label), token, at: now() });
+    this.tokens.add(token);
+    this.#cursor = id;
   }
 
   #lose(stream: Stream, [, id, epoch = '', seq, bang, data = '']: RegExpExecArray): void {
     const { channels } = JSON.parse(data) as { channels: string[] };
-    for (const channel of channels) stream.lost.add(channel);
+    for (const channel of channels) stream.restarts(channel);
     stream.steps.push({ is: 'gap', channels });
     this.restarts += 1;
     this.#cursor = id;
     if (bang === '') this.#stand(stream, epoch, Number(seq));
+  }
+
+  #ended(stream: Stream, [, id, epoch = '', seq, bang, channel = '']: RegExpExecArray): void {
+    this.#cursor = id;
+    stream.drops(channel);
+    if (bang === '') stream.steps.push({ is: 'at', place: { epoch, seq: Number(seq) } });
+  }
+
+  #change(stream: Stream, data: string): void {
+    const { channels, waiting } = JSON.parse(data) as { channels: string[]; waiting: string[] };
+    this.#checkNames(channels, waiting);
+    stream.carries(channels);
   }
 
   #stand(stream: Stream, epoch: string, seq: number): void {
@@ -200,15 +174,24 @@ export class Client {
     this.#cursor = `${epoch}-${seq}`;
   }
 
-  #opened(stream: Stream, [, epoch = '', seq, data = '']: RegExpExecArray): void {
+  #opened(stream: Stream, [, id, epoch = '', seq, bang, data = '']: RegExpExecArray): void {
     if (stream.opening !== undefined) this.#fault('it heard comet:open twice');
-    const { channels, gaps } = JSON.parse(data) as { channels: string[]; gaps: string[] };
-    if (channels.toSorted().join() !== this.channels.toSorted().join()) {
-      this.#fault(`it asked for ${this.channels.join()} and was given ${channels.join()}`);
-    }
+    const { listener, channels, waiting, gaps } = JSON.parse(data) as Record<
+      'channels' | 'waiting' | 'gaps',
+      string[]
+    > & { listener: string };
+    this.#checkNames(channels, waiting);
     if (gaps.length > 0) this.restarts += 1;
-    stream.opening = { place: { epoch, seq: Number(seq) }, gaps, at: now() };
-    this.#cursor = `${epoch}-${seq}`;
+    const place = bang === '' ? { epoch, seq: Number(seq) } : undefined;
+    stream.opening = { listener, channels, place, gaps, at: now() };
+    stream.carries(channels);
+    this.#cursor = id;
+  }
+
+  /** A name that it asked for is carried, or waits. */
+  #checkNames(channels: readonly string[], waiting: readonly string[]): void {
+    if ([...channels, ...waiting].sort().join() === this.channels.toSorted().join()) return;
+    this.#fault(`it asked for ${this.channels}, was given ${channels}, and waits for ${waiting}`);
   }
 
   #fault(text: string): void {

@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
-import { addFigures, noFigures } from './checker.js';
+import { addFigures, noFigures } from './figures.js';
 import { afterOne } from './hooks.js';
 import type { Result } from './machine.js';
-import { planOf } from './plan.js';
+import { type Draws, planOf } from './plan.js';
 
 // The long run: npx tsx spec/cluster/long.ts [--cycles 200 --base SEED]
 // One cluster again: npx tsx spec/cluster/long.ts --seed SEED --nodes 2
+// Only some faults: --draw 'demote,hop'; with `foreign` there is another environment on the same Redis.
 
 // The machine needs what mocha has, or its stand-in.
 const { run } = await import('./machine.js');
@@ -19,9 +20,11 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     nodes: { type: 'string', default: '2' },
     length: { type: 'string', default: String(CYCLES_OF_ONE) },
+    draw: { type: 'string' },
   },
 });
 const length = Number(values.length);
+const draws = values.draw === undefined ? undefined : (new Set(values.draw.split(',')) as unknown as Draws);
 
 // A server that was started ends with this process, if that ends in order.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
@@ -29,7 +32,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 process.exitCode = values.seed === undefined ? await runAll() : await runOne(Number(values.seed));
 
 async function runOne(seed: number): Promise<number> {
-  const plan = planOf(seed, Number(values.nodes), length);
+  const plan = planOf(seed, Number(values.nodes), length, draws);
   for (const [index, { faults }] of plan.cycles.entries()) console.log(index, JSON.stringify(faults));
   const { figures, faults } = await run(plan);
   await afterOne();
@@ -46,7 +49,7 @@ async function runAll(): Promise<number> {
   const sums = { 2: noFigures(), 3: noFigures() };
   let failing = 0;
   const run1 = async (seed: number, nodes: 2 | 3): Promise<void> => {
-    const result = await run(planOf(seed, nodes, length));
+    const result = await run(planOf(seed, nodes, length, draws));
     addFigures(sums[nodes], result.figures);
     if (result.faults.length === 0) return;
     failing += 1;
@@ -63,7 +66,9 @@ async function runAll(): Promise<number> {
 }
 
 function report(seed: number, nodes: number, { faults }: Result): void {
-  console.log(`A cluster failed; again by: npx tsx spec/cluster/long.ts --seed ${seed} --nodes ${nodes}`);
+  const draw = values.draw === undefined ? '' : ` --draw '${values.draw}'`;
+  const again = `--seed ${seed} --nodes ${nodes} --length ${length}${draw}`;
+  console.log(`A cluster failed; again by: npx tsx spec/cluster/long.ts ${again}`);
   for (const fault of faults.slice(0, 10)) console.log(`  ${fault}`);
   if (faults.length > 10) console.log(`  … and ${faults.length - 10} more`);
 }

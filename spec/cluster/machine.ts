@@ -1,23 +1,22 @@
 import { EventEmitter } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { TcpProxy } from '../support/proxy.js';
 import { Random } from '../support/random.js';
-import { RedisServer } from '../support/redis.js';
 import { cleanup } from '../support/server.js';
-import { Checker, type Figures } from './checker.js';
+import { Checker } from './checker.js';
 import { Client } from './client.js';
+import type { Figures } from './figures.js';
 import { type Mark, now } from './messages.js';
-import type { Cycle, Fault, Plan } from './plan.js';
+import { type Ear, Occupant } from './occupant.js';
+import type { Cycle, Plan } from './plan.js';
 import { Seat } from './seat.js';
+import { Servers } from './servers.js';
+import { Strikes } from './strikes.js';
+import type { Trouble } from './troubles.js';
 
 // What does not come in this time, in a cluster that was healed, never does.
-const FOREVER_MS = 60_000;
+const FOREVER_MS = 30_000;
 // A busy machine may take a node's sign of life for late, and its marks may then be unknown.
 const MARKS = 5;
-const DEAF_MS = 30;
 const MiB = 2 ** 20;
 
 export interface Result {
@@ -40,85 +39,90 @@ export async function run(plan: Plan): Promise<Result> {
 }
 
 class Machine {
-  readonly checker = new Checker();
+  readonly checker: Checker;
   readonly #plan: Plan;
-  readonly #redis: RedisServer;
-  readonly #folder: string | undefined;
-  readonly #seats: readonly Seat[];
+  readonly #servers: Servers;
+  readonly #seats: Seat[] = [];
   readonly #clients: Client[] = [];
+  readonly #strikes: Strikes;
   readonly #told = new EventEmitter();
+  readonly #ear: Ear;
+  #foreign: Occupant | undefined;
   #newcomers = 0;
 
-  private constructor(
-    plan: Plan,
-    redis: RedisServer,
-    folder: string | undefined,
-    proxies: readonly TcpProxy[],
-  ) {
+  private constructor(plan: Plan, servers: Servers) {
     this.#plan = plan;
-    this.#redis = redis;
-    this.#folder = folder;
+    this.checker = new Checker(plan.lease);
+    this.#servers = servers;
     this.#told.setMaxListeners(0);
-    this.#seats = proxies.map(
-      (proxy, index) =>
-        new Seat(index, proxy, {
-          notes: (node, notes) => this.checker.note(node, notes),
-          wrong: (text) => this.checker.fault(text),
-          changed: () => this.#told.emit('change'),
-        }),
-    );
+    this.#ear = {
+      notes: (node, notes) => this.checker.note(node, notes),
+      wrong: (text) => this.checker.fault(text),
+      ended: (order, at) => this.checker.ends.accept(order, at),
+      changed: () => this.#told.emit('change'),
+    };
+    this.#strikes = new Strikes({
+      servers,
+      seats: this.#seats,
+      checker: this.checker,
+      ear: this.#ear,
+      hop: (client) => this.#clients[client]?.hop(),
+      replaceClient: (client, channels) => this.#join(client, channels),
+    });
     process.on('exit', this.#end);
   }
 
   static async make(plan: Plan): Promise<Machine> {
-    const folder = plan.keeps ? mkdtempSync(join(tmpdir(), 'express-comet-cluster-')) : undefined;
-    const args = folder === undefined ? [] : ['--dir', folder, '--appendonly', 'yes'];
-    const redis = await RedisServer.start({ args });
-    const proxies: TcpProxy[] = [];
-    for (let node = 0; node < plan.nodes; node += 1) proxies.push(await TcpProxy.before(redis.port));
-    const machine = new Machine(plan, redis, folder, proxies);
+    const servers = await Servers.start(plan.keeps);
+    const machine = new Machine(plan, servers);
     cleanup(() => machine.close());
+    for (let node = 0; node < plan.nodes; node += 1) {
+      machine.#seats.push(new Seat(node, await servers.proxy(), plan.lease, machine.#ear));
+    }
+    if (plan.hasForeign) {
+      machine.#foreign = Occupant.foreign(machine.#ear, (await servers.proxy()).port, plan.seed);
+    }
     return machine;
   }
 
   async run(): Promise<void> {
     for (const seat of this.#seats) seat.start(undefined);
     await this.#until('every node is up', () => this.#seats.every(({ address }) => address.port > 0));
+    if (!this.#plan.isEarly) await this.#healed();
     for (const [index, channels] of this.#plan.clients.entries()) this.#join(index, channels);
     for (const [index, cycle] of this.#plan.cycles.entries()) {
       this.checker.begin(index);
       for (const [seat, pace] of cycle.paces.entries()) this.#seats[seat]?.tell({ do: 'write', pace });
-      for (const { fault } of cycle.faults) if (fault.do === 'kill node') this.#seats[fault.node]?.prepare();
+      this.#strikes.prepare(cycle);
       // All of them end before anything is closed, also where one has failed.
       const strikes = await Promise.allSettled(
         cycle.faults.map(async ({ at, fault }) => {
           await pause(at);
-          await this.#strike(fault, cycle);
+          await this.#strikes.strike(fault, cycle);
         }),
       );
       for (const strike of strikes) if (strike.status === 'rejected') throw strike.reason;
       await pause(cycle.linger);
       await this.#settle(cycle);
+      await this.#servers.retire();
       if (this.checker.faults.length > 0) break;
     }
-    this.checker.living = new Set(this.#seats.map(({ address }) => address.name));
+    for (const { address } of this.#seats) this.checker.living.add(address.name);
   }
 
   async close(): Promise<void> {
     process.off('exit', this.#end);
     this.#end();
-    await this.#redis.kill();
-    for (const { proxy } of this.#seats) {
-      await proxy.refuse(true);
-      proxy.cut();
-    }
+    await this.#servers.close();
   }
 
   // Where the run is aborted, nobody else ends the processes.
   readonly #end = (): void => {
     for (const client of this.#clients) client.close();
     for (const seat of this.#seats) seat.close();
-    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
+    this.#strikes.close();
+    this.#foreign?.kill();
+    this.#servers.remove();
   };
 
   #join(index: number, channels: readonly string[]): void {
@@ -133,85 +137,15 @@ class Machine {
     this.checker.clients.push(client);
   }
 
-  async #strike(fault: Fault, { paces }: Cycle): Promise<void> {
-    switch (fault.do) {
-      case 'kill node': {
-        const seat = this.#seats[fault.node] as Seat;
-        seat.kill();
-        await pause(fault.down);
-        seat.replace(paces[fault.node] as Cycle['paces'][number]);
-        break;
-      }
-      case 'stop node':
-        await this.#stopped(fault.node, () => pause(fault.ms));
-        break;
-      case 'deafen node':
-        await this.#stopped(fault.node, async () => {
-          // What it has sent arrives, and what it is answered is thrown away with the connection.
-          await pause(DEAF_MS);
-          this.#seats[fault.node]?.proxy.cut();
-          if (fault.empties) await this.#restartRedis('empty', 0);
-        });
-        break;
-      case 'restart redis':
-        await this.#restartRedis(fault.how, fault.down);
-        break;
-      case 'stop redis':
-        this.#redis.pause();
-        await pause(fault.ms);
-        this.#redis.resume();
-        break;
-      case 'kill connections':
-        // Redis may be away just then.
-        await this.#redis.cutConnections(...fault.kinds).catch(() => {});
-        break;
-      case 'network':
-        await this.#disturb(fault);
-        break;
-      case 'hop':
-        for (const index of fault.clients) this.#clients[index]?.hop();
-        break;
-      case 'newcomer':
-        this.#join(fault.client, fault.channels);
-        break;
-    }
-  }
-
-  async #stopped(node: number, meanwhile: () => Promise<void>): Promise<void> {
-    const seat = this.#seats[node] as Seat;
-    const began = now();
-    const { name } = seat.address;
-    seat.stop();
-    await meanwhile();
-    seat.resume();
-    this.checker.stopped(name, now() - began);
-  }
-
-  async #restartRedis(how: 'empty' | 'killed' | 'in order', down: number): Promise<void> {
-    if (how === 'in order') await this.#redis.stop();
-    else await this.#redis.kill();
-    if (how === 'empty' && this.#folder !== undefined) {
-      for (const name of readdirSync(this.#folder)) rmSync(join(this.#folder, name), { recursive: true });
-    }
-    await pause(down);
-    await this.#redis.restart();
-  }
-
-  async #disturb({ node, how, ms }: Extract<Fault, { do: 'network' }>): Promise<void> {
-    const { proxy } = this.#seats[node] as Seat;
-    if (how.startsWith('stall')) proxy.stall(true);
-    if (how.endsWith('refuse')) await proxy.refuse(true);
-    if (how.startsWith('cut')) proxy.cut();
-    await pause(ms);
-    if (how.endsWith('cut')) proxy.cut();
-    proxy.stall(false);
-    await proxy.refuse(false);
-  }
-
   /** Nothing is done to the cluster any more: it is healed when each client hears from each node. */
-  async #settle({ faults }: Cycle): Promise<void> {
-    const mayBeSilent = faults.some(({ fault }) => fault.do === 'kill node');
+  async #settle({ faults, keepers }: Cycle): Promise<void> {
+    // A node that was killed may be missed until its lease has ended.
+    const { troubles } = this.checker;
+    const isRecent = ({ to }: Trouble) => to > now() - this.#plan.lease;
+    const mayBeSilent =
+      faults.some(({ fault }) => fault.do === 'kill node') || troubles.called('kill node').some(isRecent);
     for (let attempt = 1; attempt <= MARKS; attempt += 1) {
+      for (const [channel, keeper] of keepers) this.#seats[keeper]?.tell({ do: 'open', channel });
       await this.#calm();
       const wrong = this.#wrongOf(await this.#mark(), mayBeSilent);
       if (wrong.length === 0) return;
@@ -219,11 +153,16 @@ class Machine {
     }
   }
 
-  async #calm(): Promise<void> {
+  async #healed(): Promise<void> {
     const seats = this.#seats;
     await this.#until('every node is up', () => seats.every(({ address }) => address.port > 0));
     for (const seat of seats) seat.tell({ do: 'calm' });
     await this.#until('every node is healthy', () => seats.every(({ answer }) => answer?.kind === 'calm'));
+  }
+
+  async #calm(): Promise<void> {
+    const seats = this.#seats;
+    await this.#healed();
     for (const { address, growth } of seats) {
       if (growth > 16 * MiB)
         this.checker.fault(`${address.name} has grown by ${Math.round(growth / MiB)} MiB`);
@@ -266,7 +205,6 @@ class Machine {
       const clients = this.#clients.filter(({ channels }) => channels.includes(channel));
       const there = clients.length;
       const { delivered, failed, unknown } = outcome;
-      // A node that was killed may be missed until its lease has ended.
       const isRight =
         clients.every(({ tokens }) => tokens.has(token)) &&
         delivered === there &&

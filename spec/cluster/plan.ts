@@ -1,25 +1,6 @@
 import { Random } from '../support/random.js';
-import { CHANNEL_NAMES, type Pace, TIMES } from './messages.js';
-
-/** What befalls the cluster; times in milliseconds. */
-export type Fault =
-  | { readonly do: 'kill node'; readonly node: number; readonly down: number }
-  | { readonly do: 'stop node'; readonly node: number; readonly ms: number }
-  | { readonly do: 'restart redis'; readonly how: 'empty' | 'killed' | 'in order'; readonly down: number }
-  | { readonly do: 'stop redis'; readonly ms: number }
-  | { readonly do: 'kill connections'; readonly kinds: readonly ('pubsub' | 'normal')[] }
-  | {
-      readonly do: 'network';
-      readonly node: number;
-      readonly how: 'cut' | 'stall' | 'refuse' | 'cut and refuse' | 'stall and cut';
-      readonly ms: number;
-    }
-  /** What a node has written is accepted, and it never hears of that; Redis may even have lost everything meanwhile. */
-  | { readonly do: 'deafen node'; readonly node: number; readonly empties: boolean }
-  /** Clients drop their streams and come back, as those of a phone between two networks do. */
-  | { readonly do: 'hop'; readonly clients: readonly number[] }
-  /** A client is replaced by one that was never there. */
-  | { readonly do: 'newcomer'; readonly client: number; readonly channels: readonly string[] };
+import { drawFault, type Fault, GROUPS, type Kind } from './faults.js';
+import { CHANNEL_NAMES, LONE, MORTALS, type Pace, TIMES } from './messages.js';
 
 export interface Cycle {
   /** One for each node. */
@@ -27,6 +8,8 @@ export interface Cycle {
   readonly faults: readonly { readonly at: number; readonly fault: Fault }[];
   /** How long is written on after the last fault. */
   readonly linger: number;
+  /** For each channel that may have ended: the node that has it again at the end of the cycle. */
+  readonly keepers: ReadonlyMap<string, number>;
 }
 
 export interface Plan {
@@ -34,30 +17,54 @@ export interface Plan {
   readonly nodes: number;
   /** Whether Redis keeps what it has in a file. */
   readonly keeps: boolean;
+  /** Milliseconds. */
+  readonly lease: number;
+  /** Whether another environment is on another database number. */
+  readonly hasForeign: boolean;
+  /** Whether clients come before the nodes have found Redis. */
+  readonly isEarly: boolean;
   /** The channels of each client. */
   readonly clients: readonly (readonly string[])[];
   readonly cycles: readonly Cycle[];
 }
 
-type Group = 'redis' | 'node' | 'network' | 'clients' | 'answers';
+/** What is drawn: kinds of faults, and `foreign` for the other environment. */
+export type Draws = ReadonlySet<Kind | 'foreign'>;
 
-/** Draws what will happen to a cluster of so many nodes. */
-export function planOf(seed: number, nodes: number, cycles: number): Plan {
-  return new Draw(seed, nodes).plan(cycles);
+const ALL: Draws = new Set([...Object.values(GROUPS).flat(), 'foreign']);
+// A third of it is longer than the sweep of a hub takes a pause for: a node that was stopped does not look at once by chance.
+const LONG_LEASE = 4500;
+type Group = keyof typeof GROUPS;
+
+/**
+ * Draws what will happen to a cluster of so many nodes.
+ * @param draws what may be drawn: everything by default
+ */
+export function planOf(seed: number, nodes: number, cycles: number, draws = ALL): Plan {
+  return new Draw(seed, nodes, draws).plan(cycles);
 }
 
 class Draw {
   readonly #random: Random;
   readonly #keeps: boolean;
+  readonly #lease: number;
   readonly #clients: number;
+  readonly #draws: Draws;
+  readonly #groups: readonly Group[];
 
   constructor(
     readonly seed: number,
     readonly nodes: number,
+    draws: Draws,
   ) {
-    this.#random = new Random(seed);
+    // Of seeds that follow each other the first numbers are alike.
+    this.#random = new Random(Math.imul(seed, 0x9e3779b1));
     this.#keeps = this.#random.next() < 0.5;
+    this.#lease = this.#random.pick([TIMES.lease, TIMES.lease, TIMES.lease, LONG_LEASE]);
     this.#clients = 4 * nodes;
+    this.#draws = draws;
+    const groups = Object.keys(GROUPS) as Group[];
+    this.#groups = groups.filter((group) => this.#kindsOf(group).length > 0);
   }
 
   plan(cycles: number): Plan {
@@ -65,44 +72,73 @@ class Draw {
       seed: this.seed,
       nodes: this.nodes,
       keeps: this.#keeps,
+      lease: this.#lease,
+      hasForeign: this.#draws.has('foreign') && this.#random.next() < 0.5,
+      // Names wait then, as those of channels that have ended do.
+      isEarly: this.#draws.has('end channel') && this.#random.next() < 0.5,
       clients: Array.from({ length: this.#clients }, () => this.#channels()),
       cycles: Array.from({ length: cycles }, () => this.#cycle()),
     };
   }
 
+  /** One at the least that never ends, so that a stream never ends for want of channels. */
   #channels(): readonly string[] {
     const random = this.#random;
-    const count = random.pick([1, 1, 2, 2, 3, 4]);
-    return CHANNEL_NAMES.map((name) => ({ name, at: random.next() }))
+    const mortals = this.#draws.has('end channel') ? MORTALS : [];
+    const permanent = this.#shuffled(CHANNEL_NAMES).slice(0, random.pick([1, 1, 2, 2, 3, 4]));
+    const others = this.#shuffled([LONE, ...mortals]).slice(0, random.below(2 + mortals.length));
+    return [...permanent, ...others];
+  }
+
+  #shuffled(names: readonly string[]): readonly string[] {
+    return names
+      .map((name) => ({ name, at: this.#random.next() }))
       .sort((a, b) => a.at - b.at)
-      .slice(0, count)
       .map(({ name }) => name);
   }
 
   #cycle(): Cycle {
     const random = this.#random;
-    const groups: Group[] = [];
-    const count = random.pick([1, 1, 2, 2, 3]);
-    // By itself: the node is stopped, and Redis may be restarted.
-    if (random.next() < 0.15) groups.push('answers');
-    while (groups.length < count && groups[0] !== 'answers') {
-      const group = random.pick(['redis', 'redis', 'node', 'node', 'network', 'network', 'clients'] as const);
-      // At most one of a kind: a Redis is not restarted twice at a time.
-      if (!groups.includes(group)) groups.push(group);
-    }
-    // Nearly always somebody is on the way from one node to another.
-    if (!groups.includes('clients') && random.next() < 0.6) groups.push('clients');
+    const groups = this.#drawGroups();
     const paces = Array.from({ length: this.nodes }, () => this.#pace());
-    const faults = groups.map((group) => ({ at: 30 + random.below(200), fault: this.#fault(group) }));
+    const size = {
+      nodes: this.nodes,
+      clients: this.#clients,
+      keeps: this.#keeps,
+      lease: this.#lease,
+      channels: () => this.#channels(),
+    };
+    const faults = groups.map((group) => {
+      const fault = drawFault(random.pick(this.#kindsOf(group)), random, size);
+      return { at: 30 + random.below(200), fault };
+    });
     for (const { fault } of faults) {
       // So that something is always on its way.
       if (fault.do === 'deafen node') paces[fault.node] = { ...this.#pace(), every: 2, burst: 4 };
     }
-    return {
-      paces,
-      faults,
-      linger: random.below(150),
-    };
+    const mortals = this.#draws.has('end channel') ? MORTALS : [];
+    const keepers = new Map(mortals.map((name) => [name, random.below(this.nodes)]));
+    return { paces, faults, linger: random.below(150), keepers };
+  }
+
+  #drawGroups(): readonly Group[] {
+    const random = this.#random;
+    // By itself: the node is stopped, and Redis may be restarted.
+    const isAlone = this.#groups.includes('answers') && random.next() < 0.1;
+    const others = this.#groups.filter((group) => group !== 'answers' && group !== 'clients');
+    const groups: Group[] = isAlone ? ['answers'] : [];
+    const count = isAlone ? 1 : Math.min(random.pick([1, 1, 2, 2, 3, 4]), others.length);
+    while (groups.length < count) {
+      const group = random.pick(others);
+      if (!groups.includes(group)) groups.push(group);
+    }
+    // Nearly always somebody is on the way from one node to another.
+    if (this.#groups.includes('clients') && random.next() < 0.7) groups.push('clients');
+    return groups;
+  }
+
+  #kindsOf(group: Group): readonly Kind[] {
+    return GROUPS[group].filter((kind) => this.#draws.has(kind));
   }
 
   #pace(): Pace {
@@ -114,56 +150,5 @@ class Draw {
       [150, 60],
     ] as const) as readonly [number, number];
     return { seed: random.below(2 ** 31), every, burst, asks: random.pick([0.2, 0.5, 1]) };
-  }
-
-  #fault(group: Group): Fault {
-    const random = this.#random;
-    const node = random.below(this.nodes);
-    switch (group) {
-      case 'node':
-        if (random.next() < 0.5) return { do: 'kill node', node, down: random.below(200) };
-        return { do: 'stop node', node, ms: this.#pause() };
-      case 'answers':
-        return { do: 'deafen node', node, empties: random.next() < 0.5 };
-      case 'redis':
-        return this.#ofRedis();
-      case 'network': {
-        const how = random.pick(['cut', 'stall', 'refuse', 'cut and refuse', 'stall and cut'] as const);
-        return { do: 'network', node, how, ms: how === 'cut' ? 0 : this.#pause() };
-      }
-      case 'clients': {
-        if (random.next() < 0.3) {
-          return { do: 'newcomer', client: random.below(this.#clients), channels: this.#channels() };
-        }
-        const clients = Array.from({ length: 1 + random.below(this.#clients) }, () =>
-          random.below(this.#clients),
-        );
-        return { do: 'hop', clients };
-      }
-    }
-  }
-
-  #ofRedis(): Fault {
-    const random = this.#random;
-    const draw = random.next();
-    if (draw < 0.35) return { do: 'stop redis', ms: this.#pause() };
-    if (draw < 0.65) {
-      const kinds = random.pick([['pubsub'], ['normal'], ['pubsub', 'normal']] as const);
-      return { do: 'kill connections', kinds: kinds as readonly ('pubsub' | 'normal')[] };
-    }
-    const how = this.#keeps ? random.pick(['empty', 'killed', 'in order'] as const) : 'empty';
-    return { do: 'restart redis', how, down: random.below(200) };
-  }
-
-  /** Shorter than an answer may take, than a lease, or longer than that. */
-  #pause(): number {
-    const { lease } = TIMES;
-    const random = this.#random;
-    const [from, to] = random.pick([
-      [20, lease / 4],
-      [lease / 4, lease],
-      [lease, lease * 1.7],
-    ] as const) as readonly [number, number];
-    return Math.round(from + random.next() * (to - from));
   }
 }

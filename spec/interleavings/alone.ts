@@ -431,6 +431,10 @@ class Game implements Case {
     return false;
   }
 
+  mayEnd(): boolean {
+    return false;
+  }
+
   refusal(stream: Stream): void {
     const arrival = this.#arrivals.get(stream);
     if (arrival === undefined) {

@@ -34,6 +34,8 @@ export interface Asked {
   /** Its number among the writes of all hubs. */
   readonly at: number;
   outcome: Outcome | undefined;
+  /** The stream that was dismissed right behind the write. */
+  readonly dismissed?: Stream | undefined;
 }
 
 /** What a channel starts with. */
@@ -63,6 +65,8 @@ export interface Case {
   isLoose(stream: Stream, name: string): boolean;
   /** Whether it may fall off the history of a channel. */
   mayBeCut(stream: Stream): boolean;
+  /** Whether a stream may be ended in order: because its hub has closed, or has dismissed it. */
+  mayEnd(): boolean;
   /** Throws where the answer without a stream is wrong. */
   refusal(stream: Stream): void;
 }
@@ -129,13 +133,14 @@ export class Judge {
     for (const excuse of walk.excuses) this.excuses[excuse] = (this.excuses[excuse] ?? 0) + 1;
     if (stream.left) return;
     if (stream.over) {
-      if (walk.carried.size > 0 && !isCut) walk.fail(`was closed for no reason (${reason})`);
+      const isEnded = (reason === 'drained' || reason === 'dismissed') && this.#case.mayEnd();
+      if (walk.carried.size > 0 && !isCut && !isEnded) walk.fail(`was closed for no reason (${reason})`);
     } else if (walk.carried.size === 0) walk.fail('was not closed at its end');
     else if (walk.missing !== undefined) walk.fail(`missed ${walk.missing}`);
   }
 
   /** What was asked of each write, and what became of it. */
-  outcome({ name, data, at, outcome }: Asked, streams: readonly Stream[], dropped: boolean): void {
+  outcome({ name, data, at, outcome, dismissed }: Asked, streams: readonly Stream[], dropped: boolean): void {
     const of = `the outcome of ${data} on ${name}, ${JSON.stringify(outcome)}`;
     if (outcome === undefined) throw new Anomaly(`${of}, never came`);
     const { status, listeners, delivered, failed, unknown } = outcome;
@@ -159,7 +164,10 @@ export class Judge {
     const walks = present.map((stream) => new Walk(stream, this.#case, this));
     // Those that carried the channel, and are here at the end, were here when their nodes took it.
     const certain = walks.filter((walk) => walk.live.has(item));
-    if (isCalm && listeners < certain.length) {
+    if (unknown === 0 && dismissed !== undefined && !dismissed.left && listeners === 0) {
+      throw new Anomaly(`${of}, leaves out stream ${dismissed.number}, which was dismissed behind it`);
+    }
+    if (unknown === 0 && listeners < certain.length) {
       certain[0]?.fail(`and ${certain.length - 1} others: one of them is not counted by ${of}`);
     }
     const possible = [...joins].filter((one) => {

@@ -1,9 +1,11 @@
 import type { RedisClient } from '../../lib/engines/redis/redis.js';
 import { redis } from '../../lib/engines/redis/redis.js';
-import { type Comet, comet } from '../../lib/index.js';
+import { type Channel, ChannelEndedError, type Comet, comet } from '../../lib/index.js';
 import { type Delayed, delayed, turns } from '../support/delayed.js';
 import { Random } from '../support/random.js';
+import type { RedisServer } from '../support/redis.js';
 import type { Place } from './alone.js';
+import { Foreign } from './foreign.js';
 import {
   Anomaly,
   type Asked,
@@ -19,6 +21,9 @@ import { type Item, Witness } from './witness.js';
 /** What all interleavings share. */
 export interface Stage extends Place {
   readonly client: RedisClient;
+  /** The same Redis, on another database number. */
+  readonly foreign: RedisClient;
+  readonly redis: RedisServer;
 }
 
 /** What is known of a hub of which the backplane was made to fail. */
@@ -29,18 +34,24 @@ interface Trouble {
 
 interface Hub {
   readonly name: string;
+  /** What its writes begin with. */
+  readonly number: number;
   readonly push: Comet;
   readonly line: Delayed;
   written: number;
   /** `<seq>@<channel>` of what it was told that was accepted. */
   readonly accepted: Set<string>;
   refused: number;
+  /** It closes, or has closed. */
+  closed: Promise<void> | undefined;
 }
 
 const NAMES = ['a', 'b', 'c'] as const;
 // Nothing that is played here takes so long: no deadline ends by itself.
 const PATIENCE = 120_000;
 const LEASE = 3 * PATIENCE;
+// A hub that closes waits for outcomes at the most for so long.
+const DRAIN_MS = 4000;
 const WATCHDOG_MS = 30_000;
 
 /** Plays one interleaving, and judges it. Rejects with an Anomaly. */
@@ -77,7 +88,17 @@ class Game implements Case {
   readonly #loss: number;
   readonly #isResetting: boolean;
   isCalm: boolean;
+  readonly #prefix: string;
   readonly #hubs: Hub[] = [];
+  /** Hubs that write once and close. They have no streams. */
+  readonly #jobs: Hub[] = [];
+  /** Whether Redis loses keys, and is a replica at times. */
+  readonly #isFailing: boolean;
+  readonly #foreign: Foreign | undefined;
+  // One after the other.
+  #failures: Promise<unknown> = Promise.resolve();
+  /** Channels of which Redis has lost the key. */
+  readonly #keyless = new Set<string>();
   readonly #witness = new Witness();
   readonly #streams: Stream[] = [];
   readonly #opening: Promise<void>[] = [];
@@ -109,22 +130,25 @@ class Game implements Case {
     const fault = random.pick(['none', 'none', 'none', 'loss', 'resets', 'both'] as const);
     this.#loss = fault === 'loss' || fault === 'both' ? random.pick([0.03, 0.15]) : 0;
     this.#isResetting = fault === 'resets' || fault === 'both';
-    this.isCalm = fault === 'none';
+    this.#isFailing = random.below(4) === 0;
+    this.isCalm = fault === 'none' && !this.#isFailing;
+    this.#prefix = `i${seed}-${Math.random()}`;
+    if (random.below(3) === 0) this.#foreign = new Foreign(stage.foreign, this.#prefix, this.#names);
   }
 
   async play(): Promise<Record<string, number>> {
     const random = this.#random;
     this.doing = 'the witness comes';
-    const prefix = `i${this.#seed}-${Math.random()}`;
+    const prefix = this.#prefix;
     await this.#witness.watch(redis({ client: this.#stage.client, prefix }), this.#names);
     this.doing = 'it is played';
     const hubs = 2 + random.below(2);
-    for (let hub = 0; hub < 2; hub += 1) this.#addHub(prefix);
+    for (let hub = 0; hub < 2; hub += 1) this.#hubs.push(this.#newHub());
     for (const name of this.#names) if (random.below(3) > 0) this.#write(name);
     const steps = 15 + random.below(30);
     for (let step = 0; step < steps; step += 1) {
       await turns(random.pick([0, 0, 1, 2, 5, 20, random.below(100)]));
-      if (step === 10 && hubs === 3) this.#addHub(prefix);
+      if (step === 10 && hubs === 3) this.#hubs.push(this.#newHub());
       this.#step();
     }
     await this.#settle();
@@ -135,13 +159,14 @@ class Game implements Case {
     for (const stream of this.#streams) stream.leave();
     for (const { name } of this.#hubs) this.#stage.hubs.delete(name);
     await Promise.all(this.#hubs.map(({ push }) => push.close({ drain: 1 })));
+    await this.#foreign?.close();
     await this.#witness.close();
   }
 
-  #addHub(prefix: string): void {
-    const number = this.#hubs.length;
+  #newHub(): Hub {
+    const number = this.#hubs.length + this.#jobs.length;
     const line = delayed(
-      redis({ client: this.#stage.client, prefix, lease: LEASE }),
+      redis({ client: this.#stage.client, prefix: this.#prefix, lease: LEASE }),
       new Random(this.#seed * 8 + number),
     );
     line.loss = this.#loss;
@@ -155,13 +180,18 @@ class Game implements Case {
       queue: { wait: PATIENCE },
       heartbeat: null,
     });
-    const name = `${prefix}-${number}`;
-    const hub: Hub = { name, push, line, written: 0, accepted: new Set(), refused: 0 };
-    this.#hubs.push(hub);
+    const name = `${this.#prefix}-${number}`;
+    const hub: Hub = {
+      ...{ name, number, push, line },
+      ...{ written: 0, accepted: new Set(), refused: 0, closed: undefined },
+    };
     this.#stage.hubs.set(name, push);
     push.on('write', ({ channel, position }) => hub.accepted.add(`${seqOf(position)}@${channel}`));
-    push.on('drop', ({ event, happened, count }) => {
+    push.on('drop', ({ event, happened, cause, count }) => {
       if (event === 'message') hub.refused += count;
+      if (this.#jobs.includes(hub) && !(cause instanceof ChannelEndedError)) {
+        this.#fail('A hub that wrote and closed has lost a write.', cause);
+      }
       if (happened === 'unknown') this.#fail('A write was given up.');
     });
     push.on('join', ({ listener, position }) => {
@@ -179,40 +209,53 @@ class Game implements Case {
       joined.reason = reason;
     });
     push.on('error', (error) => {
-      this.#fail('A hub told of an error.', error);
+      this.#fail(`A hub told of an error: ${error}`, error);
     });
+    return hub;
+  }
+
+  /** The hubs that are not closed. */
+  get #present(): readonly Hub[] {
+    return this.#hubs.filter(({ closed }) => closed === undefined);
   }
 
   #step(): void {
     const random = this.#random;
-    const draw = random.below(100);
+    const draw = random.below(126);
     const name = random.pick(this.#names);
     if (draw < 40) this.#write(name);
     else if (draw < 58) this.#request();
     else if (draw < 74) this.#leave();
-    else if (draw < 78) this.#end(name);
-    else if (draw < 84) this.#channel(random.pick(this.#hubs), name);
-    else if (draw < 92) this.#pass();
-    else if (this.#isResetting) random.pick(this.#hubs).line.reset();
+    else if (draw < 80) this.#end(name);
+    else if (draw < 86) this.#channel(random.pick(this.#present), name);
+    else if (draw < 94) this.#pass();
+    else if (draw < 98) this.#work(name);
+    else if (draw < 100) this.#drain();
+    else if (draw < 106) this.#dismiss();
+    else if (draw < 112) this.#foreign?.step(random);
+    else if (draw < 118) this.#lose(name);
+    else if (this.#isResetting) random.pick(this.#present).line.reset();
   }
 
-  #write(name: string, hub = this.#random.pick(this.#hubs)): void {
+  #write(name: string, hub = this.#random.pick(this.#present)): void {
     const random = this.#random;
     for (let count = random.pick([1, 1, 1, 2, 5]); count > 0; count -= 1) {
       const channel = this.#channel(hub, name);
       hub.written += 1;
       this.#writes += 1;
-      const data = `${this.#hubs.indexOf(hub)}.${hub.written}`;
+      const data = `${hub.number}.${hub.written}`;
       if (random.below(3) > 0) channel.write(data);
-      else {
-        const asked: Asked = { name, data, at: this.#writes, outcome: undefined };
-        this.#asked.push(asked);
-        void channel.send(data).then((outcome) => {
-          asked.outcome = outcome;
-          if (outcome.reasons.backplane || outcome.reasons.ended) this.#refused.add(data);
-        });
-      }
+      else this.#ask(channel, data);
     }
+  }
+
+  #ask(channel: Channel, data: string, dismissed?: Stream): void {
+    const asked: Asked = { name: channel.id, data, at: this.#writes, outcome: undefined, dismissed };
+    this.#asked.push(asked);
+    void channel.send(data).then((outcome) => {
+      asked.outcome = outcome;
+      if (outcome.reasons.backplane || outcome.reasons.ended) this.#refused.add(data);
+    });
   }
 
   #channel({ push }: Hub, name: string) {
@@ -220,19 +263,97 @@ class Game implements Case {
     return push.channels.open(name, { log: { frames, age }, rewind, lag });
   }
 
+  /** A hub ends a channel; the same or another one may make it anew. */
   #end(name: string): void {
     const random = this.#random;
-    const hub = random.pick(this.#hubs);
+    const hub = random.pick(this.#present);
     this.#ended.add(name);
     hub.push.channels.find(name)?.end({ linger: random.pick([0, 8, 60_000, 60_000]) });
-    if (random.below(2) === 0) this.#channel(hub, name);
+    const draw = random.below(4);
+    if (draw < 2) this.#channel(hub, name);
+    else if (draw < 3) this.#channel(random.pick(this.#present), name);
+  }
+
+  /** A process writes, closes its hub and exits. */
+  #work(name: string): void {
+    const hub = this.#newHub();
+    hub.line.loss = 0;
+    this.#jobs.push(hub);
+    this.#write(name, hub);
+    this.#close(hub);
+  }
+
+  /** A hub closes, and its streams come back to the others. One at the least stays. */
+  #drain(): void {
+    const [first, ...others] = this.#present;
+    if (first === undefined || others.length === 0) return;
+    // What is asked of it now is not answered.
+    this.isCalm = false;
+    this.#close(this.#random.pick(others));
+  }
+
+  #close(hub: Hub): void {
+    hub.closed = hub.push.close({ drain: DRAIN_MS });
+  }
+
+  /** Right behind a write a listener of it is dismissed. */
+  #dismiss(): void {
+    const random = this.#random;
+    const hub = random.pick(this.#present);
+    const { streams = [] } = hub.push.inspect({ streams: true, channels: false });
+    const listener = random.pick(streams);
+    const stream = this.#streams.find(({ opening }) => opening?.listener === listener?.id);
+    const name = random.pick(listener?.channels ?? []);
+    const channel = name === undefined ? undefined : hub.push.channels.find(name);
+    if (stream === undefined || listener === undefined || channel === undefined || stream.left) return;
+    hub.written += 1;
+    this.#writes += 1;
+    this.#ask(channel, `${hub.number}.${hub.written}`, stream);
+    hub.push.dismiss(listener.id);
+  }
+
+  /** Redis loses a key, takes a node for dead, or is a replica for a moment. */
+  #lose(name: string): void {
+    if (!this.#isFailing) return;
+    const lose = (key: string) => this.#stage.redis.command('DEL', `{${this.#prefix}}:${key}`);
+    const hub = this.#random.pick(this.#hubs);
+    const failure = this.#random.pick([
+      () => lose('nodes'),
+      () => lose(`audience:${name}`),
+      () => {
+        this.#keyless.add(name);
+        return lose(`channel:${name}`);
+      },
+      () => this.#expire(hub),
+      () => this.#demote(),
+    ]);
+    this.#failures = this.#failures.then(failure);
+  }
+
+  /** As after a pause of a process beyond its lease. */
+  async #expire({ number, line }: Hub): Promise<void> {
+    const { redis } = this.#stage;
+    const nodes = `{${this.#prefix}}:nodes`;
+    const all = (await redis.command('ZRANGE', nodes, '0', '-1')) as string[];
+    const own = all.find((node) => node.startsWith(`n${number}-`));
+    if (own !== undefined) await redis.command('ZADD', nodes, 'XX', '1', own);
+    await turns(20);
+    line.pass(LEASE / 3);
+  }
+
+  async #demote(): Promise<void> {
+    const { redis } = this.#stage;
+    // Nobody listens at this port: it keeps what it has.
+    await redis.command('REPLICAOF', '127.0.0.1', '1');
+    await turns(50);
+    await redis.promote();
   }
 
   /** Time passes on one hub: who was left is let go, and what arrived is compared. */
   #pass(): void {
     const random = this.#random;
     this.isCalm = false;
-    random.pick(this.#hubs).line.pass(random.pick([6000, 6000, LEASE / 3]));
+    random.pick(this.#present).line.pass(random.pick([6000, 6000, LEASE / 3]));
   }
 
   #leave(): void {
@@ -254,7 +375,7 @@ class Game implements Case {
   }
 
   #join({ names, added, returned, own }: Pick<Stream['wish'], 'names' | 'added' | 'returned' | 'own'>): void {
-    const hub = this.#random.below(this.#hubs.length);
+    const hub = this.#hubs.indexOf(this.#random.pick(this.#present));
     const { server } = this.#stage;
     const path = `/${(this.#hubs[hub] as Hub).name}`;
     const wish = { server, path, hub, names, added, returned, own };
@@ -273,12 +394,17 @@ class Game implements Case {
     // A client that returns is told to come back by a stream that ends.
     const isReturn = stream.wish.returned !== undefined;
     const isRefused = isReturn ? status === 200 && opening === undefined : status === 503;
+    const isClosing = (this.#hubs[stream.wish.hub] as Hub).closed !== undefined;
+    if (opening === undefined && isClosing) {
+      this.#turnedAway.add(stream);
+      return;
+    }
     if (isRefused && !(isUp && line.isUp && line.resets === resets)) {
       this.#turnedAway.add(stream);
       return;
     }
     for (const name of known) {
-      if (this.#ended.has(name) || opening?.channels.includes(name)) continue;
+      if (this.#ended.has(name) || this.#keyless.has(name) || opening?.channels.includes(name)) continue;
       this.#fail(`A stream did not find ${name} on hub ${stream.wish.hub}, which is known to all.`);
     }
   }
@@ -306,16 +432,20 @@ class Game implements Case {
   /** Everything that was begun comes to its end. */
   async #settle(): Promise<void> {
     for (const { line } of this.#hubs) line.loss = 0;
+    this.doing = 'Redis is healed';
+    await this.#failures;
+    this.doing = 'hubs close';
+    await Promise.all([...this.#hubs, ...this.#jobs].map(({ closed }) => closed));
     this.doing = 'streams are opened';
     await Promise.all(this.#opening);
-    for (const hub of this.#hubs) {
+    for (const hub of this.#present) {
       this.doing = `what ${hub.name} wrote is accepted`;
       while (await this.#isBusy(hub)) await turns(1);
     }
     await this.#last();
     this.doing = 'the witness hears the last';
     await this.#witness.finish(this.#names);
-    for (const { name, push, line } of this.#hubs) {
+    for (const { name, push, line } of this.#present) {
       this.doing = `${name} hears the last`;
       // A hole shows by what comes behind it; where nothing does, by the next look.
       if (line.lost.some(({ chanId, seq }) => this.#witness.last(chanId) === seq)) line.pass(LEASE / 3);
@@ -327,11 +457,11 @@ class Game implements Case {
 
   /** A last write on each channel, which every stream that carries it hears. */
   async #last(): Promise<void> {
-    for (const hub of this.#hubs) {
+    for (const hub of this.#present) {
       this.doing = `${hub.name} knows all channels`;
       while (!(await hub.push.health()).healthy) await turns(1);
     }
-    const [hub] = this.#hubs as [Hub];
+    const [hub] = this.#present as [Hub];
     for (const name of this.#names) this.#write(name, hub);
     this.doing = 'the last is accepted';
     while (await this.#isBusy(hub)) await turns(1);
@@ -339,7 +469,7 @@ class Game implements Case {
 
   /** What has ended is there no more, also where nobody has listened. */
   #judgeChannels({ channels }: Comet, { lost, resets }: Delayed): void {
-    if (lost.length > 0 || resets > 0) return;
+    if (lost.length > 0 || resets > 0 || this.#keyless.size > 0) return;
     for (const { id } of channels) {
       if (!this.#witness.open.has(id)) throw new Anomaly(`${id} has ended, and a hub does not know.`);
     }
@@ -359,7 +489,7 @@ class Game implements Case {
     await Promise.all(staying.map((stream) => stream.until(() => judge.isComplete(stream))));
     this.doing = 'outcomes are told';
     // What was asked of a node that could not hear it is not answered: that is known when patience ends.
-    if (!this.isCalm) for (const { line } of this.#hubs) line.pass(0, 2 * PATIENCE);
+    if (!this.isCalm) for (const { line } of this.#present) line.pass(0, 2 * PATIENCE);
     while (this.#asked.some(({ outcome }) => outcome === undefined)) await turns(1);
     // What would come twice has come by now.
     await turns(3);
@@ -403,6 +533,8 @@ class Game implements Case {
   /** Throws what is wrong with a stream. */
   explain(): void {
     if (this.#anomaly !== undefined) throw this.#anomaly;
+    const strange = this.#foreign?.strange;
+    if (strange !== undefined) throw new Anomaly(strange);
     for (const stream of this.#streams) this.#judge?.stream(stream);
   }
 
@@ -481,11 +613,16 @@ class Game implements Case {
     const isTold = stream.told.some(({ event, data }) => {
       return event === 'comet:gap' && JSON.parse(data).channels.includes(name);
     });
-    const isCut = this.joined(stream)?.reason === 'overrun';
+    const { reason = '' } = this.joined(stream) ?? {};
+    const isCut = ['overrun', 'dismissed', 'drained'].includes(reason);
     return isTold || (isLost && (stream.left || isCut));
   }
 
   mayBeCut(): boolean {
+    return true;
+  }
+
+  mayEnd(): boolean {
     return true;
   }
 
@@ -500,7 +637,10 @@ class Game implements Case {
 
   #troubleOf({ wish }: Stream): Trouble {
     const { line } = this.#hubs[wish.hub] as Hub;
-    return { resets: line.resets, lost: new Set(line.lost.map(({ chanId }) => chanId)) };
+    return {
+      resets: line.resets,
+      lost: new Set([...line.lost.map(({ chanId }) => chanId), ...this.#keyless]),
+    };
   }
 
   /** Whether something of a channel may have been lost to the hub of a stream. */
@@ -526,11 +666,12 @@ class Game implements Case {
   #judgeOrder(): void {
     const events = this.#witness.items.filter(({ data }) => data !== undefined);
     const seen = events.map(({ seq, name }) => `${seq}@${name}`);
-    const told = new Set(this.#hubs.flatMap(({ accepted }) => [...accepted]));
+    const hubs = [...this.#hubs, ...this.#jobs];
+    const told = new Set(hubs.flatMap(({ accepted }) => [...accepted]));
     const strange = seen.filter((position) => !told.delete(position));
     if (strange.length > 0) throw new Anomaly(`Nobody was told of ${strange}.`);
     if (told.size > 0) throw new Anomaly(`Nobody saw ${[...told]}.`);
-    const last = this.#hubs.map(() => 0);
+    const last: number[] = [];
     for (const { data } of events) {
       const [hub, number] = (data ?? '').split('.').map(Number) as [number, number];
       if (number <= (last[hub] ?? 0)) throw new Anomaly(`${data} stands behind ${hub}.${last[hub]}.`);

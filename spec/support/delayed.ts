@@ -51,7 +51,6 @@ export class Delayed implements Backplane {
   }
 
   reset(): void {
-    this.resets += 1;
     this.#line?.reset(new Error('The connection was reset, as the seed has it.'));
   }
 
@@ -106,6 +105,7 @@ class Line implements RemoteLink {
       disconnected: (cause) => {
         this.#life += 1;
         delayed.isUp = false;
+        delayed.resets += 1;
         // What was under way is lost with the connection.
         this.#arrivals = [];
         node.disconnected(cause);
