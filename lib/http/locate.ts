@@ -2,12 +2,9 @@ import type { Channel } from '../channels/channel.js';
 import type { Channels } from '../channels/channels.js';
 import type { Relay } from '../cluster/relay.js';
 import type { Findings } from '../core/backplane.js';
-import { BackplaneError, HubClosedError, TooManyVirtualChannelsError } from '../core/errors.js';
+import { BackplaneError } from '../core/errors.js';
 import type { Position } from '../core/position.js';
 import type { Ends } from '../delivery/ended.js';
-
-// Errors after which no channel can be found: of a backplane that is away, a hub that closes, and a limit.
-const UNAVAILABLE = [BackplaneError, HubClosedError, TooManyVirtualChannelsError];
 
 /** Where channels are looked for: here, and on the other nodes. */
 export interface Realm {
@@ -83,7 +80,7 @@ async function arrival(
       seen = undefined;
     }
   } catch (error) {
-    if (UNAVAILABLE.some((type) => error instanceof type)) return undefined;
+    if (error instanceof BackplaneError) return undefined;
     throw error;
   } finally {
     close();
