@@ -11,6 +11,8 @@ const GAP =
 const READY = /^id: ([0-9a-f]{12})-(\d+)\nevent: comet:ready\ndata: \{\}$/;
 const END =
   /^id: (([0-9a-f]{12}|gap|new)(?:-(\d+))?(!?)@[\w%.-]+)\nevent: comet:end\ndata: \{"channel":"([\w.-]+)"\}$/;
+// The end of a channel whose history was lost stands nowhere.
+const LOST_END = /^event: comet:end\ndata: \{"channel":"([\w.-]+)"\}$/;
 const CHANNELS = /^event: comet:channels\ndata: (\{.*\})$/;
 
 /** Where a client may go. */
@@ -126,6 +128,7 @@ export class Client {
     const gap = GAP.exec(text);
     const ready = READY.exec(text);
     const end = END.exec(text);
+    const lostEnd = LOST_END.exec(text);
     const channels = CHANNELS.exec(text);
     if (open !== null) this.#opened(stream, open);
     else if (stream.opening === undefined) this.#fault(`it heard ${show(text)} before comet:open`);
@@ -133,6 +136,7 @@ export class Client {
     else if (gap !== null) this.#lose(stream, gap);
     else if (ready !== null) this.#stand(stream, ready[1] as string, Number(ready[2]));
     else if (end !== null) this.#ended(stream, end);
+    else if (lostEnd !== null) stream.drops(lostEnd[1] as string);
     else if (channels !== null) this.#change(stream, channels[1] as string);
     else this.#fault(`it heard ${show(text)}`);
   }
