@@ -108,6 +108,11 @@ export class Answers {
     else this.#give({ node, number }, NOBODY);
   }
 
+  /** Whether a write of this node has come back to it. */
+  hasTaken(write: number): boolean {
+    return this.#taken.has(write);
+  }
+
   /** The outcome of a write of this node has been settled. */
   forget(write: number): void {
     this.#outcomes.delete(write);

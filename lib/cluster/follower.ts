@@ -161,7 +161,8 @@ export class Follower {
   readonly #over = new Map<string, Feed[]>();
   // The epoch of the last entry that was of another epoch than the one that is followed.
   #doubted: string | undefined;
-  #sinceLook = 0;
+  // When it last began to look at every channel, in milliseconds of `performance.now()`.
+  #lookedAt = 0;
   #isClosed = false;
   #cause = new Error('The backplane did not answer in time.');
 
@@ -181,6 +182,11 @@ export class Follower {
     for (const mirror of this.#mirrors.values()) yield newest(mirror).member;
   }
 
+  /** How many channels this node has. */
+  get size(): number {
+    return this.#mirrors.size;
+  }
+
   listenersOf(chanId: string): number {
     return this.#mirrors.get(chanId)?.member.feed.listeners ?? 0;
   }
@@ -198,7 +204,7 @@ export class Follower {
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
     else newest(present).successor = mirror;
-    if (present !== undefined && present.overSince < Infinity) this.#lookSoon();
+    if (present !== undefined && present.overSince < Infinity) this.lookSoon();
   }
 
   /** Adds a channel that has ended on another node, to read what is retained of it. */
@@ -213,7 +219,7 @@ export class Follower {
     for (const mirror of this.#mirrorsOf(member.id)) if (mirror.member === member) mirror.begun = seq;
     this.#endHeard(member.id);
     const mirror = this.#mirrors.get(member.id);
-    if (mirror?.member === member && mirror.wanted && !mirror.attached) this.#lookSoon();
+    if (mirror?.member === member && mirror.wanted && !mirror.attached) this.lookSoon();
   }
 
   /** A channel that another node has made was added here: ends up to `seq` are of earlier ones. */
@@ -287,9 +293,22 @@ export class Follower {
     await this.#wait([], this.#rounds + 1);
   }
 
+  /** Looks at every channel, though nothing is in doubt. */
+  lookSoon(): void {
+    this.#due = true;
+    this.#pursue();
+  }
+
+  /** Whether the entry at `seq`, which this channel has, is yet to come here. */
+  awaits(member: Member, seq: number): boolean {
+    const mirror = this.#mirrors.get(member.id);
+    return mirror?.member === member && mirror.attached && seq > mirror.last;
+  }
+
   connected(): void {
     this.#life += 1;
     this.#connected = true;
+    this.#lookedAt = performance.now();
     this.#caughtUp = false;
     this.#anyMade = true;
     this.#subscribed.clear();
@@ -376,7 +395,7 @@ export class Follower {
       // Its end may be on the way, or still be in the log.
       if (mirror.begun !== undefined && mirror.begun < seq) mirror.overSince = this.#rounds;
     }
-    this.#lookSoon();
+    this.lookSoon();
   }
 
   /** The end of a channel of this node has been accepted, or there is nothing left to end. */
@@ -385,7 +404,7 @@ export class Follower {
       if (mirror.member !== member) continue;
       mirror.overSince = this.#rounds;
       // Who waits for another one of the name must not wait for an end that was lost.
-      if (mirror.successor !== undefined) this.#lookSoon();
+      if (mirror.successor !== undefined) this.lookSoon();
     }
   }
 
@@ -395,9 +414,9 @@ export class Follower {
     const link = this.#remote;
     if (link === undefined) return;
     const pause = link.lease / 3;
-    this.#sinceLook += elapsed;
-    if (this.#sinceLook >= pause) {
-      this.#sinceLook = 0;
+    // By the clock and not by `elapsed`, because the lease goes on while the process stands still.
+    if (now - this.#lookedAt >= pause) {
+      this.#lookedAt = now;
       this.#due = true;
     }
     for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
@@ -460,12 +479,6 @@ export class Follower {
       this.#concluded >= round &&
       mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
     );
-  }
-
-  /** Looks at every channel, though nothing is in doubt. */
-  #lookSoon(): void {
-    this.#due = true;
-    this.#pursue();
   }
 
   /** Something may be missing. */

@@ -1,5 +1,5 @@
 import { v4 as uuid } from 'uuid';
-import type { Backplane, Entry, Findings, Found, Link, Node, Retained, Terms } from '../core/backplane.js';
+import type { Appended, Backplane, Entry, Findings, Found, Link, Node, Retained, Terms } from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
 import { BackplaneError, ChannelEndedError, CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
@@ -81,8 +81,9 @@ type Told = Pick<Letter, 'waits' | 'accepted' | 'refused'>;
 const NOTHING = {};
 const NOBODY: Told = { waits: false, accepted: () => {}, refused: () => {} };
 
-// Channels that are made known again at a time.
+// Channels that are made known again in one call, and calls in one third of the lease.
 const HOLD = 500;
+const HOLD_CALLS = 4;
 // The process is warned of a backplane that was away for so many milliseconds: one that restarts is back by then.
 const AWAY_MS = 5000;
 // What waits for the writes of this node gives up after so many milliseconds: a server that hangs says nothing.
@@ -108,7 +109,9 @@ export class Relay implements Node {
   // Channels that have ended, by name, while what is retained of them is read.
   readonly #ended = new Map<string, Member>();
   #writes = 0;
-  #sinceHold = 0;
+  // When channels were last made known again, in milliseconds of `performance.now()`, and which are next.
+  #heldAt = 0;
+  #nextHeld: Iterator<Member> | undefined;
   // The last write of this node that was accepted.
   #accepted: Position | undefined;
   // Those who wait for the writes of this node.
@@ -308,7 +311,7 @@ export class Relay implements Node {
         this.#accepted = { epoch: sequence.epoch, seq };
         if (outcome !== undefined) {
           place = { epoch: sequence.epoch, seq };
-          this.#answers.expect(number, nodes);
+          this.#answers.expect(number, this.#takersOf(member, number, seq, nodes));
         }
         writer?.accepted({ epoch: sequence.epoch, seq });
         if (!events.has('write')) return;
@@ -328,6 +331,16 @@ export class Relay implements Node {
         this.#answers.giveUp(number, outcome);
       },
     };
+  }
+
+  /** The nodes that take a write. This node is one of them if it follows the channel, whether the backplane names it or not. */
+  #takersOf(member: Member, number: number, seq: number, nodes: Appended['nodes']): Appended['nodes'] {
+    if (nodes.has(this.id)) return nodes;
+    const isTaken = this.#answers.hasTaken(number) || this.#follower.awaits(member, seq);
+    if (!isTaken) return nodes;
+    // The backplane has lost this node, or takes it for dead.
+    this.#follower.lookSoon();
+    return new Map(nodes).set(this.id, member.feed.listeners);
   }
 
   /** Appends the end of a channel. */
@@ -391,10 +404,12 @@ export class Relay implements Node {
     this.#outbox?.expire(now);
     if (this.#away !== undefined && now - this.#away.since >= AWAY_MS) this.#warn(this.#away.cause);
     this.#follower.tick(elapsed, now);
-    this.#sinceHold += elapsed;
-    if (this.#sinceHold < this.#link.keep / 3) return;
-    this.#sinceHold = 0;
-    void this.#hold();
+    const { lease, keep } = this.#link;
+    const pause = Math.min(lease, keep) / 3;
+    if (now - this.#heldAt < pause) return;
+    this.#heldAt = now;
+    // In turn, but each of them three times within `keep`.
+    void this.#hold(Math.max(HOLD * HOLD_CALLS, Math.ceil((this.#follower.size * 3 * pause) / keep)));
   }
 
   /** Whether the backplane is known to be away. */
@@ -535,7 +550,8 @@ export class Relay implements Node {
     this.#away = undefined;
     // First what was written: a channel may have been ended and made anew meanwhile.
     this.#outbox?.resume();
-    await this.#hold();
+    this.#nextHeld = undefined;
+    await this.#hold(this.#follower.size);
     if (this.#follower.isSynced) this.#tellHealth(true, undefined);
   }
 
@@ -556,11 +572,11 @@ export class Relay implements Node {
     events.warn('backplane', `The backplane can not be used, and events wait or are dropped. ${message}`);
   }
 
-  /** Keeps the channels of this node known. */
-  async #hold(): Promise<void> {
+  /** Keeps the next `count` channels of this node known, and makes known again what the backplane has lost. */
+  async #hold(count: number): Promise<void> {
     const link = this.#link;
     if (link.direct !== undefined) return;
-    const members = [...this.#follower.members()].filter(
+    const members = this.#nextMembers(count).filter(
       (member) => !this.#making.has(member) && this.#ended.get(member.id) !== member,
     );
     for (let first = 0; first < members.length; first += HOLD) {
@@ -568,6 +584,20 @@ export class Relay implements Node {
       const ended = await this.#attempt(() => link.hold(channels));
       for (const [chanId, seq] of ended ?? []) this.#follower.missed(chanId, seq);
     }
+  }
+
+  #nextMembers(count: number): Member[] {
+    const members: Member[] = [];
+    this.#nextHeld ??= this.#follower.members();
+    while (members.length < count) {
+      const { done, value } = this.#nextHeld.next();
+      if (done) {
+        this.#nextHeld = undefined;
+        break;
+      }
+      members.push(value);
+    }
+    return members;
   }
 
   /** What fails is done again when the connection is there again. */

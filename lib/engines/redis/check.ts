@@ -17,7 +17,7 @@ local probes = {
   { 'DEL', key },
   { 'ZADD', key, 'XX', '1', 'a' }, { 'ZCOUNT', key, '0', '1' }, { 'ZSCORE', key, 'a' }, { 'ZRANGEBYSCORE', key, '0', '1' },
   { 'ZREMRANGEBYSCORE', key, '0', '1' }, { 'ZRANGE', key, '0', '1' }, { 'ZCARD', key }, { 'ZREM', key, 'a' },
-  { 'XADD', key, 'NOMKSTREAM', '*', 'a', '1' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' },
+  { 'XADD', key, 'NOMKSTREAM', '*', 'a', '1' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XREVRANGE', key, '+', '-' },
   { 'XTRIM', key, 'MAXLEN', '1' },
 }
 local reply = { '' }

@@ -36,15 +36,20 @@ end
 if op == 'hello' then
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local known = redis.call('HMGET', hub, 'epoch', 'run', 'seq')
+  -- If the hub was lost, logs of the lost order may still be there. Microseconds are above every seq in them.
+  if not known[1] then
+    local time = redis.call('TIME')
+    known[3] = text(time[1] * 1000000 + time[2])
+    redis.call('HSET', hub, 'seq', known[3])
+  end
   if not known[1] or known[2] ~= run then
     redis.call('HSET', hub, 'epoch', ARGV[2], 'run', run)
-    known[1] = ARGV[2]
     -- Positions of the old epoch mean nothing, and the last ends of it may be lost.
     redis.call('DEL', KEYS[2])
     redis.call('ZADD', KEYS[2], known[3] or '0', '')
   end
   redis.call('HSET', hub, 'life:' .. ARGV[3], ARGV[4])
-  return { known[1], known[3] or '0' }
+  return {}
 end
 
 local state = redis.call('HMGET', hub, 'epoch', 'seq')
@@ -54,6 +59,24 @@ local function keep_known(channel, log, terms, keep)
   if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, text(keep)) end
   -- Where age is no bound, what is retained stays for as long as the channel does.
   if terms and string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, text(keep)) end
+end
+
+-- The lease of a node that speaks is over only if its process stood still, the clock jumped or the key was lost. Gives a new
+-- lease to each node that was alive when this one was last.
+local function renew(nodes, node, now, lease)
+  local score = redis.call('ZSCORE', nodes, node)
+  local ends = tonumber(score or '0')
+  local jump = math.min(now + lease - ends, 0)
+  if ends > now and jump == 0 then return end
+  local known = redis.call('HGETALL', hub)
+  for index = 1, #known, 2 do
+    local other = string.match(known[index], '^life:(.*)$')
+    local its = other and redis.call('ZSCORE', nodes, other)
+    if its and jump < 0 then redis.call('ZADD', nodes, text(tonumber(its) + jump), other)
+    elseif other and (not its or (score and tonumber(its) <= now and tonumber(its) > ends - lease)) then
+      redis.call('ZADD', nodes, text(now + lease), other)
+    end
+  end
 end
 
 -- The nodes of an audience that are alive, and after each the listeners that it was last known to have.
@@ -67,6 +90,12 @@ local function alive(audience, nodes, now)
     else redis.call('HDEL', audience, present[index]) end
   end
   return takers
+end
+
+-- The seq of the last entry that a log retains, or nil.
+local function last_of(log)
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  return newest and string.match(newest[1], '^%d+')
 end
 
 -- Up to here ends may have been forgotten. What evicts the key evicts that too.
@@ -96,14 +125,19 @@ end
 local function make(channel, log, ended, terms, keep, all, name)
   local line = redis.call('HMGET', channel, 'open', 'last')
   if line[1] ~= '1' then
-    local last, before = line[2] or text(head), last_end(ended, name)
+    local last, before = line[2] or last_of(log) or text(head), last_end(ended, name)
+    local made = last
     if line[1] == '0' then
       redis.call('DEL', log)
       before = math.max(before, tonumber(last))
       redis.call('HSET', channel, 'begun', last)
+    elseif not line[2] then
+      -- The key was lost. What the log retains is of this channel.
+      local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+      made = oldest and oldest[2][2] or last
     end
     local after = math.max(forgotten(ended), before)
-    redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', last, 'after', text(after))
+    redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', text(after))
     redis.call('PUBLISH', all, 'n ' .. epoch .. '\\n' .. name)
   end
   redis.call('HSETNX', channel, 'terms', terms)
@@ -121,7 +155,8 @@ if op == 'append' then
   local known, node, number, after, settled = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
   local again, asks, made = ARGV[7] == '1', ARGV[8] == '1', ARGV[9]
   local frames, bytes, age, keep = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-  local life, linger, topic, name, body = ARGV[14], ARGV[15], ARGV[16], ARGV[17], ARGV[18]
+  local life, lease, linger = ARGV[14], tonumber(ARGV[15]), ARGV[16]
+  local topic, name, body = ARGV[17], ARGV[18], ARGV[19]
   if known ~= epoch then return { 'epoch' } end
   if is_of_the_past(node, life) then return { 'past' } end
   local now = clock()
@@ -148,23 +183,23 @@ if op == 'append' then
       return { 'ok', begun }
     end
 
+    if asks then
+      renew(nodes, node, now, lease)
+      takers = alive(audience, nodes, now)
+    else takers = {} end
     seq = redis.call('HINCRBY', hub, 'seq', 1)
-    local previous = line[2] or text(seq - 1)
+    local previous = line[2] or last_of(log) or text(seq - 1)
     local id = text(seq) .. '-' .. text(now)
     local asker = ''
     if not body then asker = linger
     elseif asks then asker = number .. ' ' .. node end
-    if body then redis.call('XADD', log, id, 'p', previous, 'a', asker, 'b', body)
-    else redis.call('XADD', log, id, 'p', previous, 'a', asker) end
-    takers = asks and alive(audience, nodes, now) or {}
-    redis.call('ZADD', accepted, number, number .. ':' .. text(seq) .. ':' .. cjson.encode(takers))
     if number % 64 <= 1 then
       redis.call('ZREMRANGEBYSCORE', accepted, '-inf', settled)
       redis.call('PEXPIRE', accepted, text(keep))
     end
 
     -- What is over a bound goes an eighth of it at a time: a stream gives up many entries as cheaply as one.
-    local length = redis.call('XLEN', log)
+    local length = redis.call('XLEN', log) + 1
     local retained = #(body or '')
     if length > 1 then retained = retained + tonumber(line[3] or '0') end
     -- Old entries are looked for, and expiries put off, when an eighth of the time has passed or the bound is another one.
@@ -183,7 +218,7 @@ if op == 'append' then
       end
       if first then redis.call('XTRIM', log, 'MINID', first)
       else
-        redis.call('XTRIM', log, 'MAXLEN', length)
+        redis.call('XTRIM', log, 'MAXLEN', length - 1)
         more = length > 1
       end
     end
@@ -192,21 +227,40 @@ if op == 'append' then
       -- Where more has to go, the next append goes on.
       expires = more and '0' or text(now + lives)
       redis.call('PEXPIRE', channel, text(math.max(age, keep) * 1.25))
-      redis.call('PEXPIRE', log, lives)
     end
-    redis.call('HSET', channel, 'open', body and '1' or '0', 'last', text(seq), 'bytes', text(retained), 'until', expires)
+    redis.call('HSET', channel, 'bytes', text(retained), 'until', expires)
+    local took = number .. ':' .. text(seq) .. ':' .. cjson.encode(takers)
+    redis.call('ZADD', accepted, number, took)
+    if not body then remember_end(ended, name, seq) end
+
+    -- Everything that may fail comes before XADD, because from then on other nodes see the entry.
+    local fields = { 'p', previous, 'a', asker }
+    if body then fields = { 'p', previous, 'a', asker, 'b', body } end
+    local added = redis.pcall('XADD', log, id, unpack(fields))
+    if added.err then
+      redis.call('ZREM', accepted, took)
+      return added
+    end
+    local failure
+    local function follow(...)
+      local answer = redis.pcall(...)
+      if type(answer) == 'table' and answer.err then failure = answer.err end
+    end
+    follow('HSET', channel, 'open', body and '1' or '0', 'last', text(seq))
+    if stale then follow('PEXPIRE', log, lives) end
     if not body then
       -- Who was subscribed to a channel that has ended is not so to the next one of its name.
-      redis.call('DEL', audience)
-      redis.call('HSET', channel, 'lingers', text(now + linger))
+      follow('DEL', audience)
+      follow('HSET', channel, 'lingers', text(now + linger))
       for _, key in ipairs({ channel, log }) do
-        if redis.call('PTTL', key) < tonumber(linger) then redis.call('PEXPIRE', key, linger) end
+        if redis.call('PTTL', key) < tonumber(linger) then follow('PEXPIRE', key, linger) end
       end
-      remember_end(ended, name, seq)
     end
     local kind = 'e'
     if not body then kind = 'x' end
-    redis.call('PUBLISH', topic, kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker .. '\\n' .. (body or name))
+    local place = kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker
+    follow('PUBLISH', topic, place .. '\\n' .. (body or name))
+    if failure then return { 'half', failure } end
   end
 
   return { 'ok', text(seq), unpack(takers) }
@@ -217,6 +271,8 @@ if op == 'sync' then
   local node, lease, keep, topic, mark = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
   if not epoch then return { 'epoch' } end
   local now = clock()
+  redis.call('HSETNX', hub, 'life:' .. node, ARGV[7])
+  renew(KEYS[2], node, now, lease)
   redis.call('ZADD', KEYS[2], now + lease, node)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - keep)) do
     redis.call('ZREM', KEYS[2], dead)
@@ -224,14 +280,14 @@ if op == 'sync' then
   end
   redis.call('PEXPIRE', KEYS[3], keep)
   local reply = { epoch, text(head), text(now) }
-  local top = ARGV[7] == '' and text(head) or ARGV[7]
+  local top = ARGV[8] == '' and text(head) or ARGV[8]
   for index = 0, (#KEYS - 3) / 3 - 1 do
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
-    local from, listeners = ARGV[8 + 2 * index], ARGV[9 + 2 * index]
+    local from, listeners = ARGV[9 + 2 * index], ARGV[10 + 2 * index]
     local line = redis.call('HMGET', channel, 'last', 'terms', 'begun', 'made', 'after')
     local last = line[1]
     if not last then
-      last = text(head)
+      last = last_of(log) or text(head)
       redis.call('HSET', channel, 'last', last)
     end
     -- Of what was made by a node of an earlier version, or is not made yet, less is known.
@@ -260,6 +316,7 @@ end
 if op == 'hold' then
   local keep, all = tonumber(ARGV[2]), ARGV[3]
   local over = {}
+  if not epoch then return over end
   for index = 0, (#KEYS - 2) / 2 - 1 do
     local channel, log, name, terms = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[4 + 2 * index], ARGV[5 + 2 * index]
     local line = redis.call('HMGET', channel, 'open', 'last')
@@ -308,6 +365,8 @@ end
 
 -- KEYS: hub, nodes
 if op == 'nodes' then
-  return redis.call('ZRANGEBYSCORE', KEYS[2], clock(), '+inf')
+  local now = clock()
+  renew(KEYS[2], ARGV[2], now, tonumber(ARGV[3]))
+  return redis.call('ZRANGEBYSCORE', KEYS[2], text(now), '+inf')
 end
 `;

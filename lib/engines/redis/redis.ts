@@ -158,6 +158,7 @@ class RedisLink implements RemoteLink {
         append.made === undefined ? '' : JSON.stringify(append.made),
         ...limits,
         this.#name,
+        String(this.lease),
         String(append.linger),
         topic,
         chanId,
@@ -170,6 +171,7 @@ class RedisLink implements RemoteLink {
       throw new BackplaneError('The channel has ended on another node.', 'never', { cause });
     }
     if (verdict === 'epoch') throw this.#outdated();
+    if (verdict === 'half') throw this.#half(seq as string);
     // Its greeting came before that of a connection which was given up: it has to greet anew.
     if (verdict === 'past') this.#refuse(new Error('Redis takes it for a connection that was given up.'));
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
@@ -255,7 +257,8 @@ class RedisLink implements RemoteLink {
   }
 
   async nodes(): Promise<readonly string[]> {
-    return this.#run<string[]>('nodes', this.#keys.ofNode(this.#node.id).slice(0, 2), []);
+    const keys = this.#keys.ofNode(this.#node.id).slice(0, 2);
+    return this.#run<string[]>('nodes', keys, [this.#node.id, String(this.lease)]);
   }
 
   reset(cause: Error): void {
@@ -369,7 +372,14 @@ class RedisLink implements RemoteLink {
         ...questions.flatMap(({ chanId }) => this.#keys.ofChannel(chanId)),
       ],
       [
-        ...[this.#node.id, String(this.lease), String(this.keep), topics.ofNode(this.#node.id), mark],
+        ...[
+          this.#node.id,
+          String(this.lease),
+          String(this.keep),
+          topics.ofNode(this.#node.id),
+          mark,
+          this.#name,
+        ],
         top === undefined ? '' : String(top),
         ...questions.flatMap(({ from, listeners }) => [from === null ? '' : String(from), String(listeners)]),
       ],
@@ -393,6 +403,13 @@ class RedisLink implements RemoteLink {
   #outdated(): BackplaneError {
     this.#refuse(new Error('It has begun a new epoch.'));
     return new BackplaneError('Redis has begun a new epoch.', 'no');
+  }
+
+  /** The script failed after its entry stood in the log. The connection is made anew, and the write is sent again. */
+  #half(message: string): BackplaneError {
+    const cause = new Error(message);
+    this.#refuse(cause);
+    return new BackplaneError('Redis failed in the middle of a write: see the cause.', 'unknown', { cause });
   }
 
   /** Redis refuses what is under way, and what follows: the connection is made anew. */
@@ -541,8 +558,10 @@ function pairs(list: readonly string[]): ReadonlyMap<string, number> {
   return map;
 }
 
-// Refusals by which a server says that it will do it later, or another one will.
-const NOT_NOW = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS)/;
+// Refusals by which a server says that it will do it later, or another one will, or its operator has to do something first.
+// Redis 7.0 says the last one for NOPERM in a script.
+const NOT_NOW =
+  /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS|NOPERM|ERR .*The user executing the script can't)/;
 
 function destroy({ commands, subscriber }: Life): void {
   commands.destroy();
