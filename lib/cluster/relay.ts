@@ -1,5 +1,15 @@
 import { v4 as uuid } from 'uuid';
-import type { Appended, Backplane, Entry, Findings, Found, Link, Node, Retained, Terms } from '../core/backplane.js';
+import type {
+  Appended,
+  Backplane,
+  Entry,
+  Findings,
+  Found,
+  Link,
+  Node,
+  Retained,
+  Terms,
+} from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
 import { BackplaneError, ChannelEndedError, CometError, HubClosedError } from '../core/errors.js';
 import type { Events } from '../core/events.js';

@@ -32,7 +32,7 @@ export interface Entry {
   readonly chanId: string;
   /** The life of the order in which it stands. */
   readonly epoch: string;
-  /** Where it stands: 1, 2, 3 … for all channels together. */
+  /** Where it stands: whole numbers, one after the other for all channels together. The first may be any. */
   readonly seq: number;
   /** The `seq` of the entry before it in its channel, or where the order stood when there was none. */
   readonly previous: number;
