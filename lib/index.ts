@@ -31,6 +31,7 @@ export {
   InvalidMountError,
   InvalidOptionError,
   InvalidSourceError,
+  MalformedMessageError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from './core/errors.js';

@@ -17,6 +17,7 @@ import {
   InvalidMountError,
   InvalidOptionError,
   InvalidSourceError,
+  MalformedMessageError,
   NonUniqueChannelNameError,
   TooManyVirtualChannelsError,
 } from '../lib/index.js';
@@ -343,6 +344,7 @@ describe('Every error', () => {
     [InvalidDataError, 'INVALID_DATA'],
     [InvalidEventNameError, 'INVALID_EVENT_NAME'],
     [InvalidSourceError, 'INVALID_SOURCE'],
+    [MalformedMessageError, 'MALFORMED_MESSAGE'],
     [FrameTooLargeError, 'FRAME_TOO_LARGE'],
     [InvalidAuthorizationError, 'INVALID_AUTHORIZATION'],
     [InvalidClientError, 'INVALID_CLIENT'],

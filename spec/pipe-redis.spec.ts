@@ -48,6 +48,7 @@ class HeldBack implements Backplane {
       marked: (mark) => later(() => node.marked(mark)),
       made: (chanId) => later(() => node.made(chanId)),
       hear: (word) => node.hear(word),
+      malformed: (error) => node.malformed(error),
       recall: (chanId) => node.recall(chanId),
     });
   }

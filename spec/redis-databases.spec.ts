@@ -62,9 +62,9 @@ describe('An entry of another epoch', () => {
     const { epoch } = push.inspect();
     const watch = await Watch.on(redis);
     for (let seq = 100; seq < 150; seq += 1) {
-      await raw.publish('{express-comet}:0:topic:heard', `e other ${seq} ${seq - 1}\ndata: foreign\n\n`);
+      await raw.publish('{express-comet}:0:topic:heard', `1 e other ${seq} ${seq - 1}\ndata: foreign\n\n`);
       for (const name of ['heard', 'quiet']) {
-        await raw.publish('{express-comet}:0:all', `x other ${seq} ${seq - 1}\n${name}`);
+        await raw.publish('{express-comet}:0:all', `1 x other ${seq} ${seq - 1}\n${name}`);
       }
     }
     expect(await heard.send('ours')).to.deep.equal(delivered(1));

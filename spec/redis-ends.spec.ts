@@ -66,6 +66,7 @@ class Held {
       marked: (mark) => arrive(() => to.marked(mark)),
       made: (chanId) => arrive(() => to.made(chanId)),
       hear: (word) => arrive(() => to.hear(word)),
+      malformed: (error) => to.malformed(error),
       recall: (chanId) => to.recall(chanId),
     };
   }

@@ -1,4 +1,5 @@
 import type { Asker } from '../core/backplane.js';
+import { MalformedMessageError } from '../core/errors.js';
 import { type NodeOutcome, Tally } from '../core/outcome.js';
 import { Poll } from './poll.js';
 
@@ -197,27 +198,39 @@ export class Answers {
   }
 }
 
-/** Reads what another node told; `undefined` for what is none of ours, or of a version to come. */
+/**
+ * Reads what another node told.
+ * @returns `undefined` for a kind that is not known here
+ * @throws MalformedMessageError
+ */
 export function parseWord(text: string): Word | undefined {
+  const where = 'A message of another node';
   let word: unknown;
   try {
     word = JSON.parse(text);
   } catch {
-    return undefined;
+    throw new MalformedMessageError(where, 'it is no JSON');
   }
-  if (!isObject(word) || typeof word.node !== 'string') return undefined;
-  const { kind, question, chanId, listeners, outcomes } = word;
+  if (!isObject(word) || typeof word.kind !== 'string')
+    throw new MalformedMessageError(where, 'it is of no kind');
+  const { kind, node, question, chanId, listeners, outcomes } = word;
+  if (kind !== 'outcomes' && kind !== 'count' && kind !== 'counted') return undefined;
   const isWord =
     (kind === 'outcomes' && Array.isArray(outcomes) && outcomes.every(isAnswer)) ||
     (kind === 'count' && isCount(question) && typeof chanId === 'string') ||
     (kind === 'counted' && isCount(question) && isCount(listeners));
-  return isWord ? (word as unknown as Word) : undefined;
+  if (!isWord || typeof node !== 'string') throw new MalformedMessageError(where, `it is no ${kind}`);
+  return word as unknown as Word;
 }
 
 function isAnswer(answer: unknown): boolean {
   if (!Array.isArray(answer) || !isCount(answer[0]) || !isObject(answer[1])) return false;
   const { listeners, delivered, failed, unknown, reasons } = answer[1];
-  return [listeners, delivered, failed, unknown].every(isCount) && isObject(reasons);
+  return (
+    [listeners, delivered, failed, unknown].every(isCount) &&
+    isObject(reasons) &&
+    Object.values(reasons).every(isCount)
+  );
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -12,7 +12,7 @@ import type {
   Terms,
 } from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
-import { BackplaneError } from '../core/errors.js';
+import { BackplaneError, MalformedMessageError } from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { Deferred, type Tally } from '../core/outcome.js';
 import type { Position, Sequence } from '../core/position.js';
@@ -21,7 +21,7 @@ import type { Feed } from '../delivery/feed.js';
 import type { Flush } from '../delivery/flush.js';
 import { merge } from '../delivery/log.js';
 import type { WaitingNames } from '../delivery/waiting.js';
-import { bodyOf, encodeEnd, toFrame } from '../sse/frame.js';
+import { bodyOf, encodeEnd, isBody, toFrame } from '../sse/frame.js';
 
 /** A channel, as it is followed. */
 export interface Member {
@@ -51,6 +51,8 @@ export interface Lookup {
   tally(asker: Asker, seq: number, listeners: number): Tally;
   /** Nobody listens here to what that write was made on. */
   disclaim(asker: Asker): void;
+  /** Something has come that is malformed, and was ignored. */
+  malformed(error: MalformedMessageError): void;
   /**
    * All that was appended before has come, for the first time since the connection is there.
    * @param historyLost whether another epoch has begun since the last time
@@ -110,6 +112,9 @@ interface Waiter {
 const NO_END = { seq: 0, linger: 0 };
 // A channel that nobody listens to is let go after so long: clients that reconnect come within that.
 const GRACE_MS = 5000;
+// An entry that stands further behind the last one that is known is compared with the backplane before it is taken: no
+// engine appends so many between two looks.
+const JUMP = 2 ** 20;
 // What may come between a mark and its snapshot. Beyond that another look is cheaper.
 const HELD_BACK = 10_000;
 
@@ -159,6 +164,10 @@ export class Follower {
   readonly #inquiries = new Set<Set<string>>();
   // Channels that have ended, and have readers that are yet to come to the end and to wait for the next one of the name.
   readonly #over = new Map<string, Feed[]>();
+  // Where the order stood at the last look.
+  #seen = 0;
+  // An entry that stands too far behind that. The next look shows whether the order has come to it.
+  #suspect: Entry | undefined;
   // The epoch of the last entry that was of another epoch than the one that is followed.
   #doubted: string | undefined;
   // When it last began to look at every channel, in milliseconds of `performance.now()`.
@@ -360,22 +369,23 @@ export class Follower {
       return;
     }
     const mirror = this.#mirrors.get(entry.chanId);
-    if (mirror === undefined || !mirror.attached) {
-      if (mirror !== undefined && entry.body === null) {
-        if (entry.epoch === this.#hub.sequence.epoch) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
-        else this.#doubtEpoch(entry.epoch);
-      }
-      if (entry.asker !== undefined) this.#hub.disclaim(entry.asker);
-      return;
-    }
-    if (!this.#synced) return;
     const { sequence } = this.#hub;
-    if (entry.epoch !== sequence.epoch) {
-      this.#doubtEpoch(entry.epoch);
-      return;
-    }
-    if (entry.seq <= mirror.last) return;
-    if (entry.seq > sequence.head && entry.previous === mirror.last) this.#take(mirror, entry);
+    const isFollowed = mirror?.attached === true;
+    if (mirror !== undefined && entry.epoch !== sequence.epoch && (isFollowed || entry.body === null)) {
+      if (!isFollowed || this.#synced) this.#doubtEpoch(entry.epoch);
+    } else if (mirror !== undefined && entry.seq > sequence.head + JUMP && this.#remote !== undefined) {
+      this.#suspect = entry;
+      this.#doubt();
+    } else if (isFollowed) this.#receiveNext(mirror, entry);
+    else if (entry.body === null) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
+    if (!isFollowed && entry.asker !== undefined) this.#hub.disclaim(entry.asker);
+  }
+
+  #receiveNext(mirror: Mirror, entry: Entry): void {
+    // Before the last look, it was in that.
+    if (!this.#synced || (entry.seq <= mirror.last && entry.seq <= this.#seen)) return;
+    const isNext = entry.seq > this.#hub.sequence.head && entry.previous === mirror.last;
+    if (isNext) this.#take(mirror, entry);
     else this.#doubt();
   }
 
@@ -651,6 +661,7 @@ export class Follower {
       this.#synced = false;
       this.#anyMade = true;
     } else {
+      this.#seen = snapshot.head;
       this.#takeBefore(heldBack.slice(0, round.before), snapshot, round.whole);
       // Where a doubt has come up, a look at some of the channels has not settled it.
       if (round.full || this.#synced) this.#install(snapshot, round.whole);
@@ -699,6 +710,12 @@ export class Follower {
       this.#beginAnew(epoch, head);
       return;
     }
+    if (head < sequence.head) {
+      // What is behind the head was never appended. Positions that clients have of it mean nothing.
+      this.#hub.malformed(new MalformedMessageError('An entry', 'it stands behind the end of the order'));
+      this.#beginAnew(epoch, head);
+      return;
+    }
     this.#join(channels, whole);
     const known: [Mirror, Retained][] = [];
     const fresh: [Mirror, Retained][] = [];
@@ -730,11 +747,24 @@ export class Follower {
     for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
 
     this.#synced = true;
+    this.#judge(head);
     if (this.#caughtUp && !this.#historyLost) return;
     const historyLost = this.#historyLost;
     this.#caughtUp = this.#hasHistory = true;
     this.#historyLost = false;
     this.#hub.caughtUp(historyLost);
+  }
+
+  /** The order stands at `head`: what was too far behind it is taken, or is none. */
+  #judge(head: number): void {
+    const suspect = this.#suspect;
+    this.#suspect = undefined;
+    if (suspect === undefined) return;
+    if (suspect.seq <= head) this.receive(suspect);
+    else {
+      const where = `An entry of the channel ${JSON.stringify(suspect.chanId)}`;
+      this.#hub.malformed(new MalformedMessageError(where, 'it stands behind the end of the order'));
+    }
   }
 
   /** The next entry of a channel. */
@@ -746,6 +776,12 @@ export class Follower {
     sequence.head = Math.max(sequence.head, seq);
     if (body === null) {
       this.#end(mirror, seq, lingerOf(entry));
+      return;
+    }
+    if (!isBody(body)) {
+      this.#hub.malformed(malformedEvent(mirror.member.id));
+      this.#gap(mirror, seq, true);
+      if (asker !== undefined) this.#hub.disclaim(asker);
       return;
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
@@ -808,10 +844,13 @@ export class Follower {
 
   /** The log of a channel is what the backplane retains of it. */
   #load(mirror: Mirror, retained: Retained): void {
-    const { sequence, flush } = this.#hub;
+    const { sequence, flush, malformed } = this.#hub;
     const { feed, label } = mirror.member;
-    const { last, entries } = retained;
-    this.#begin(mirror, retained, floorOf(retained));
+    const { last } = retained;
+    const lost = retained.entries.findLastIndex(({ body }) => body !== null && !isBody(body));
+    const entries = retained.entries.slice(lost + 1);
+    if (lost >= 0) malformed(malformedEvent(mirror.member.id));
+    this.#begin(mirror, retained, floorOf({ entries, last }));
     for (const { body, seq, age } of entries) {
       if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
     }
@@ -899,7 +938,7 @@ function lingerOf({ linger = 0, age }: Entry): number {
 }
 
 /** The lowest position from which nothing of a channel is missing. */
-function floorOf({ entries, last }: Retained): number {
+function floorOf({ entries, last }: Pick<Retained, 'entries' | 'last'>): number {
   return entries[0]?.previous ?? last;
 }
 
@@ -910,6 +949,10 @@ function isWhole(retained: Retained): boolean {
 /** Whether what is retained has ended, and the mirror's channel is yet to be made: it will begin behind that. */
 function isOfEarlier({ begun }: Mirror, { entries }: Retained): boolean {
   return begun === undefined && entries.at(-1)?.body === null;
+}
+
+function malformedEvent(chanId: string): MalformedMessageError {
+  return new MalformedMessageError(`An entry of the channel ${JSON.stringify(chanId)}`, 'it is no event');
 }
 
 /** The one of its name that is alive. */

@@ -11,7 +11,13 @@ import type {
   Terms,
 } from '../core/backplane.js';
 import { AsyncContext } from '../core/context.js';
-import { BackplaneError, ChannelEndedError, CometError, HubClosedError } from '../core/errors.js';
+import {
+  BackplaneError,
+  ChannelEndedError,
+  CometError,
+  HubClosedError,
+  MalformedMessageError,
+} from '../core/errors.js';
 import type { Events } from '../core/events.js';
 import { channelSettings, type Settings } from '../core/options.js';
 import { Deferred, type NodeOutcome, type Outcome } from '../core/outcome.js';
@@ -96,6 +102,8 @@ const HOLD = 500;
 const HOLD_CALLS = 4;
 // The process is warned of a backplane that was away for so many milliseconds: one that restarts is back by then.
 const AWAY_MS = 5000;
+// Messages of errors that are remembered, so that each is told once.
+const TOLD = 1000;
 // What waits for the writes of this node gives up after so many milliseconds: a server that hangs says nothing.
 const WRITTEN_MS = 1000;
 
@@ -124,6 +132,8 @@ export class Relay implements Node {
   #nextHeld: Iterator<Member> | undefined;
   // The last write of this node that was accepted.
   #accepted: Position | undefined;
+  // What was told as malformed.
+  readonly #toldMalformed = new Set<string>();
   // Those who wait for the writes of this node.
   readonly #awaiting = new Set<() => void>();
   // Undefined until it is known.
@@ -155,6 +165,7 @@ export class Relay implements Node {
       tally: (asker, seq, listeners) => this.#answers.tally(asker, seq, listeners),
       disclaim: (asker) => this.#answers.disclaim(asker),
       caughtUp: (historyLost) => void this.#resume(historyLost),
+      malformed: (error) => this.malformed(error),
       adopt: (name, found) => this.#adopt(name, found, 0),
     });
     if (this.#link.direct !== undefined) this.#isUp = true;
@@ -508,8 +519,22 @@ export class Relay implements Node {
   }
 
   hear(text: string): void {
-    const word = parseWord(text);
-    if (word !== undefined) this.#station.events.guard(() => this.#answers.hear(word));
+    const { events } = this.#station;
+    try {
+      const word = parseWord(text);
+      if (word !== undefined) events.guard(() => this.#answers.hear(word));
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      this.malformed(error);
+    }
+  }
+
+  malformed(error: MalformedMessageError): void {
+    const { message } = error;
+    if (this.#toldMalformed.has(message)) return;
+    if (this.#toldMalformed.size >= TOLD) this.#toldMalformed.clear();
+    this.#toldMalformed.add(message);
+    this.#station.events.fail(error);
   }
 
   recall(chanId: string): Retained | undefined {

@@ -22,6 +22,7 @@
  * @packageDocumentation
  */
 
+import type { MalformedMessageError } from './errors.js';
 import type { Position } from './position.js';
 
 export type { Position } from './position.js';
@@ -258,6 +259,8 @@ export interface Node {
   made(chanId: string): void;
   /** What another node has told this one, or all. */
   hear(word: string): void;
+  /** Something has come that is malformed, and the engine goes on without it. */
+  malformed(error: MalformedMessageError): void;
   /** What the node itself retains, for an engine that retains nothing. */
   recall(chanId: string): Retained | undefined;
 }

@@ -134,6 +134,26 @@ export class InvalidMountError extends CometError {
   readonly code = 'INVALID_MOUNT';
 }
 
+/**
+ * What came by a backplane is malformed, and was ignored: another program writes on its keys or topics, or a key was
+ * damaged. The event `error` tells it, once for each message of this error.
+ */
+export class MalformedMessageError extends CometError {
+  readonly code = 'MALFORMED_MESSAGE';
+
+  /** For an engine. */
+  constructor(
+    /** What is malformed. */
+    what: string,
+    /** Why. */
+    why: string,
+  ) {
+    super(
+      `${what} is malformed and was ignored (${why}): give no other program rights on keys and topics of this prefix.`,
+    );
+  }
+}
+
 /** Whether what a backplane rejected has happened: it never will, it has not and may be tried again, or nobody knows. */
 export type Happened = 'never' | 'no' | 'unknown';
 

@@ -101,7 +101,8 @@ export interface CometEvents {
   /**
    * Code of yours that was called from here threw: a handler of `on()`, an outcome's `resolve`, `authorize`, a source that
    * was stopped. Or `channels.open()` was given options that its channel does not have: an InvalidOptionError, once for a
-   * channel.
+   * channel. Or something malformed came by the backplane and was ignored: a MalformedMessageError, once for each message of
+   * it.
    * No stream is harmed by it. If `error` has no handler, it is a warning of the process.
    */
   error: unknown;

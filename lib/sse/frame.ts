@@ -67,6 +67,15 @@ export function encodeBody(data: string, event: string | undefined): string {
   return `${name}data: ${lines}\n\n`;
 }
 
+/** Whether a text is one event, as `encodeBody` makes it. */
+export function isBody(text: string): boolean {
+  return (
+    (text.startsWith('data: ') || text.startsWith('event: ')) &&
+    text.indexOf('\n\n') === text.length - 2 &&
+    !text.includes('\r')
+  );
+}
+
 /**
  * Checks that an event is not too large.
  * @param position where it would stand, or nearly: its digits count

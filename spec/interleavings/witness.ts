@@ -70,5 +70,9 @@ export class Witness implements Node {
 
   hear(): void {}
 
+  malformed(error: Error): void {
+    throw error;
+  }
+
   recall(): undefined {}
 }

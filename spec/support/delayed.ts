@@ -114,6 +114,7 @@ class Line implements RemoteLink {
       marked: (mark) => this.#arrive(() => node.marked(mark)),
       made: (chanId) => this.#arrive(() => node.made(chanId)),
       hear: (word) => this.#arrive(() => node.hear(word)),
+      malformed: (error) => node.malformed(error),
       recall: (chanId) => node.recall(chanId),
     });
     if (link.direct !== undefined) throw new Error('What is within the process can not be delayed.');

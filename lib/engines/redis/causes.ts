@@ -1,4 +1,5 @@
 import { BackplaneError, type Happened } from '../../core/errors.js';
+import { VERSION } from './codec.js';
 
 // Replies by which a server refuses its client, and what a user does about each.
 const REMEDIES: readonly [reply: RegExp, what: string, remedy: string][] = [
@@ -30,6 +31,14 @@ export function unreachable(cause?: Error): BackplaneError {
   return new BackplaneError(`Redis ${what}${why}: ${remedy}.`, found === undefined ? 'no' : 'never', {
     cause,
   });
+}
+
+/** Why a node does not use keys of another version. */
+export function otherVersion(version: string): BackplaneError {
+  const message =
+    `The keys in Redis are of version ${JSON.stringify(version)}, and this node knows version ${VERSION}: run one version of ` +
+    'express-comet, or give this one another prefix.';
+  return new BackplaneError(message, 'never');
 }
 
 /** Why Redis did not do what it was asked to, with the remedy. */

@@ -1,9 +1,11 @@
+import { VERSION } from './codec.js';
+
 /*
  * What Redis does for a node, each as one script, and so at one moment: nothing of another node's comes between. All keys
  * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
  *
- * hub        hash    epoch, run (the server process that the epoch is of), seq, and of each node life:<node>, the
- *                    connections by which it speaks
+ * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, and of each node
+ *                    life:<node>, its version and the connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
  * ended      zset    names of channels that have ended, by the seq of the last end; '' by the seq up to which ends may
  *                    have been forgotten
@@ -35,7 +37,10 @@ end
 -- restart from a file that was written a moment before. What it has lost it can't know, so the order begins anew.
 if op == 'hello' then
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local known = redis.call('HMGET', hub, 'epoch', 'run', 'seq')
+  local known = redis.call('HMGET', hub, 'epoch', 'run', 'seq', 'version')
+  -- Nodes of this version can't read what one of another version writes.
+  if known[4] and known[4] ~= '${VERSION}' then return known[4] end
+  redis.call('HSET', hub, 'version', '${VERSION}')
   -- If the hub was lost, logs of the lost order may still be there. Microseconds are above every seq in them.
   if not known[1] then
     local time = redis.call('TIME')
@@ -49,11 +54,18 @@ if op == 'hello' then
     redis.call('ZADD', KEYS[2], known[3] or '0', '')
   end
   redis.call('HSET', hub, 'life:' .. ARGV[3], ARGV[4])
-  return {}
+  return '${VERSION}'
 end
 
 local state = redis.call('HMGET', hub, 'epoch', 'seq')
 local epoch, head = state[1], tonumber(state[2] or '0')
+
+-- A position that another program may have written: nil where it is none.
+local function position(value)
+  if value and string.find(value, '^%d+$') and tonumber(value) <= head then return value end
+end
+
+local function count(value) return math.max(tonumber(value or '0') or 0, 0) end
 
 local function keep_known(channel, log, terms, keep)
   if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, text(keep)) end
@@ -95,7 +107,7 @@ end
 -- The seq of the last entry that a log retains, or nil.
 local function last_of(log)
   local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  return newest and string.match(newest[1], '^%d+')
+  return newest and position(string.match(newest[1], '^%d+'))
 end
 
 -- Up to here ends may have been forgotten. What evicts the key evicts that too.
@@ -125,7 +137,7 @@ end
 local function make(channel, log, ended, terms, keep, all, name)
   local line = redis.call('HMGET', channel, 'open', 'last')
   if line[1] ~= '1' then
-    local last, before = line[2] or last_of(log) or text(head), last_end(ended, name)
+    local last, before = position(line[2]) or last_of(log) or text(head), last_end(ended, name)
     local made = last
     if line[1] == '0' then
       redis.call('DEL', log)
@@ -138,12 +150,12 @@ local function make(channel, log, ended, terms, keep, all, name)
     end
     local after = math.max(forgotten(ended), before)
     redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', text(after))
-    redis.call('PUBLISH', all, 'n ' .. epoch .. '\\n' .. name)
+    redis.call('PUBLISH', all, '${VERSION} n ' .. epoch .. '\\n' .. name)
   end
   redis.call('HSETNX', channel, 'terms', terms)
   keep_known(channel, log, terms, keep)
   local known = redis.call('HMGET', channel, 'made', 'begun')
-  return known[1] or known[2] or '0'
+  return position(known[1]) or position(known[2]) or '0'
 end
 
 -- What a node sent by a connection that it has given up may be read at any time after: behind what it sends by the next.
@@ -188,7 +200,7 @@ if op == 'append' then
       takers = alive(audience, nodes, now)
     else takers = {} end
     seq = redis.call('HINCRBY', hub, 'seq', 1)
-    local previous = line[2] or last_of(log) or text(seq - 1)
+    local previous = position(line[2]) or last_of(log) or text(seq - 1)
     local id = text(seq) .. '-' .. text(now)
     local asker = ''
     if not body then asker = linger
@@ -201,10 +213,10 @@ if op == 'append' then
     -- What is over a bound goes an eighth of it at a time: a stream gives up many entries as cheaply as one.
     local length = redis.call('XLEN', log) + 1
     local retained = #(body or '')
-    if length > 1 then retained = retained + tonumber(line[3] or '0') end
+    if length > 1 then retained = retained + count(line[3]) end
     -- Old entries are looked for, and expiries put off, when an eighth of the time has passed or the bound is another one.
     local span = age > 0 and age or keep
-    local left, lives = tonumber(line[4] or '0') - now, text(span * 1.25)
+    local left, lives = count(line[4]) - now, text(span * 1.25)
     local stale, more = left < lives - span / 8 or left > tonumber(lives), false
     if length > 1 and (length > frames * 1.125 or retained > bytes * 1.125 or stale) then
       local first
@@ -237,6 +249,13 @@ if op == 'append' then
     local fields = { 'p', previous, 'a', asker }
     if body then fields = { 'p', previous, 'a', asker, 'b', body } end
     local added = redis.pcall('XADD', log, id, unpack(fields))
+    if added.err and (string.find(added.err, 'ID specified') or string.find(added.err, 'exhausted')) then
+      -- Another program has written behind the end of the order. Listeners that lack what is lost with it are told of a gap.
+      redis.call('DEL', log)
+      redis.call('HSET', channel, 'bytes', text(#(body or '')))
+      stale = true
+      added = redis.pcall('XADD', log, id, unpack(fields))
+    end
     if added.err then
       redis.call('ZREM', accepted, took)
       return added
@@ -258,7 +277,7 @@ if op == 'append' then
     end
     local kind = 'e'
     if not body then kind = 'x' end
-    local place = kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker
+    local place = '${VERSION} ' .. kind .. ' ' .. epoch .. ' ' .. text(seq) .. ' ' .. previous .. ' ' .. asker
     follow('PUBLISH', topic, place .. '\\n' .. (body or name))
     if failure then return { 'half', failure } end
   end
@@ -285,13 +304,13 @@ if op == 'sync' then
     local channel, log, audience = KEYS[4 + 3 * index], KEYS[5 + 3 * index], KEYS[6 + 3 * index]
     local from, listeners = ARGV[9 + 2 * index], ARGV[10 + 2 * index]
     local line = redis.call('HMGET', channel, 'last', 'terms', 'begun', 'made', 'after')
-    local last = line[1]
+    local last = position(line[1])
     if not last then
       last = last_of(log) or text(head)
       redis.call('HSET', channel, 'last', last)
     end
     -- Of what was made by a node of an earlier version, or is not made yet, less is known.
-    local begun, made, after = line[3] or '0', line[4] or last, line[5] or text(head)
+    local begun, made, after = position(line[3]) or '0', position(line[4]) or last, position(line[5]) or text(head)
     if tonumber(last) > tonumber(top) then
       -- Written behind the mark, which a call before this one made: what follows the mark tells what was last before it.
       local behind = redis.call('XRANGE', log, text(tonumber(top) + 1), '+', 'COUNT', 1)[1]
@@ -308,7 +327,7 @@ if op == 'sync' then
       reply[#reply + 1] = { text(index), last, begun, made, after, redis.call('XRANGE', log, text(tonumber(from) + 1), top) }
     end
   end
-  if mark ~= '' then redis.call('PUBLISH', topic, 'm ' .. mark) end
+  if mark ~= '' then redis.call('PUBLISH', topic, '${VERSION} m ' .. mark) end
   return reply
 end
 
@@ -322,7 +341,7 @@ if op == 'hold' then
     local line = redis.call('HMGET', channel, 'open', 'last')
     if line[1] == '0' then
       over[#over + 1] = text(index)
-      over[#over + 1] = line[2] or text(head)
+      over[#over + 1] = position(line[2]) or text(head)
     else make(channel, log, KEYS[2], terms, keep, all, name) end
   end
   return over
@@ -337,8 +356,8 @@ if op == 'find' then
     local line = redis.call('HMGET', KEYS[index], 'open', 'terms', 'lingers', 'last')
     local terms, linger, at = line[2] or '', '', last_end(KEYS[2], ARGV[index - 1])
     if line[1] == '0' then
-      linger = text(math.max(tonumber(line[3] or '0') - now, 0))
-      at = math.max(at, tonumber(line[4] or '0'))
+      linger = text(math.max(count(line[3]) - now, 0))
+      at = math.max(at, tonumber(position(line[4]) or '0'))
     end
     if not line[1] then terms = '' end
     reply[#reply + 1] = terms

@@ -9,22 +9,26 @@ import type {
   Append,
   Appended,
   Backplane,
-  Entry,
   Findings,
   Found,
   Node,
   Question,
   RemoteLink,
-  Retained,
   Snapshot,
   Terms,
 } from '../../core/backplane.js';
-import { BackplaneError, ChannelEndedError, InvalidOptionError } from '../../core/errors.js';
+import {
+  BackplaneError,
+  ChannelEndedError,
+  InvalidOptionError,
+  MalformedMessageError,
+} from '../../core/errors.js';
 import { shortened } from '../../core/jitter.js';
 import { checkDuration, checkKnown } from '../../core/options.js';
 import { freshEpoch } from '../../core/position.js';
-import { failed, isLasting, unreachable } from './causes.js';
+import { failed, isLasting, otherVersion, unreachable } from './causes.js';
 import { checkServer } from './check.js';
+import { type Line, parseLine, parseMessage, parseTerms, VERSION } from './codec.js';
 import type { Connection, Connector } from './connection.js';
 import { type IoredisClient, ioredis, isIoredis, isIoredisCluster } from './ioredis.js';
 import { checkPrefix, Keys, Topics } from './keys.js';
@@ -96,7 +100,7 @@ interface RedisSettings {
 
 /** One pair of connections: what happens to either happens to both, so that what they say belongs together. */
 interface Life {
-  /** By it Redis tells what comes late of an earlier one. */
+  /** The version of this node, and an id. The script rejects late commands of an earlier connection by it. */
   readonly name: string;
   readonly commands: Connection;
   readonly subscriber: Connection;
@@ -206,7 +210,7 @@ class RedisLink implements RemoteLink {
       for (const [index, chanId] of some.entries()) {
         const [terms = '', linger = '', lastEnd] = reply.slice(3 * index + 1, 3 * index + 4);
         const found: Found = {
-          terms: terms === '' ? undefined : JSON.parse(terms),
+          terms: terms === '' ? undefined : this.#attemptTo(() => parseTerms(terms, chanId)),
           linger: linger === '' ? undefined : Number(linger),
           lastEnd: Number(lastEnd),
         };
@@ -253,7 +257,7 @@ class RedisLink implements RemoteLink {
   async tell(node: string | null, word: string): Promise<void> {
     const { topics } = this.#connected();
     const topic = node === null ? topics.all : topics.ofNode(node);
-    await this.#call(({ commands }) => commands.publish(topic, `w ${word}`));
+    await this.#call(({ commands }) => commands.publish(topic, `${VERSION} w ${word}`));
   }
 
   async nodes(): Promise<readonly string[]> {
@@ -293,7 +297,7 @@ class RedisLink implements RemoteLink {
       };
       const [commands, subscriber] = [connector.make(listener), connector.make(listener)];
       const life: Life = {
-        ...{ name: uuid(), commands, subscriber, end: ended },
+        ...{ name: `${VERSION} ${uuid()}`, commands, subscriber, end: ended },
         ...{ pending: new Set(), refused: false },
       };
       this.#attempt = life;
@@ -327,12 +331,13 @@ class RedisLink implements RemoteLink {
       await checkServer(commands, this.#keys, topics);
       // The greeting of what has been given up meanwhile would make Redis deaf to what came after it.
       if (this.#attempt !== life) return CLOSED;
-      await this.#evaluate(
+      const version = await this.#evaluate<string>(
         commands,
         'hello',
         [this.#keys.hub, this.#keys.ended],
         [freshEpoch(), this.#node.id, life.name],
       );
+      if (version !== String(VERSION)) return otherVersion(version);
       life.topics = topics;
       await subscriber.subscribe([topics.all, topics.ofNode(this.#node.id), topics.check]);
       await subscriber.unsubscribe([topics.check]);
@@ -385,16 +390,9 @@ class RedisLink implements RemoteLink {
       ],
     );
     if (epoch === 'epoch') throw this.#outdated();
-    const channels = lines.map(([index, last, begun, made, after, entries]): Retained => {
-      const { chanId } = questions[Number(index)] as Question;
-      return {
-        chanId,
-        begun: Number(begun),
-        made: Number(made),
-        lastEnd: Number(after),
-        last: Number(last),
-        entries: entries.map((line) => entryOf(line, chanId, epoch, Number(now))),
-      };
+    const channels = lines.map((line) => {
+      const { chanId } = questions[Number(line[0])] as Question;
+      return parseLine(line, { chanId, epoch, now: Number(now) }, (error) => this.#node.malformed(error));
     });
     return { epoch, head: Number(head), channels };
   }
@@ -422,14 +420,23 @@ class RedisLink implements RemoteLink {
 
   #hear(life: Life, message: string, topic: string): void {
     // It may take a while until Redis knows that a connection was given up.
-    if (this.#closed || this.#attempt !== life) return;
-    const kind = message[0];
-    if (kind === 'm') this.#node.marked(message.slice(2));
-    else if (kind === 'w') this.#node.hear(message.slice(2));
-    else if (kind === 'n') this.#node.made(message.slice(message.indexOf('\n') + 1));
-    else {
-      const entry = parseEntry(message, life.topics?.chanIdOf(topic) ?? '');
-      if (entry !== undefined) this.#node.receive(entry);
+    if (this.#closed || this.#attempt !== life || topic === life.topics?.check) return;
+    const parsed = this.#attemptTo(() => parseMessage(message, topic, life.topics?.chanIdOf(topic) ?? ''));
+    if (parsed === undefined) return;
+    if (parsed.kind === 'entry') this.#node.receive(parsed.entry);
+    else if (parsed.kind === 'made') this.#node.made(parsed.chanId);
+    else if (parsed.kind === 'mark') this.#node.marked(parsed.text);
+    else this.#node.hear(parsed.text);
+  }
+
+  /** Reads something. What is malformed is told, and ignored. */
+  #attemptTo<Result>(read: () => Result): Result | undefined {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      this.#node.malformed(error);
+      return undefined;
     }
   }
 
@@ -491,48 +498,6 @@ class RedisLink implements RemoteLink {
     const { topics } = this.#connected();
     return chanIds.map((chanId) => topics.ofChannel(chanId));
   }
-}
-
-type Line = readonly [
-  index: string,
-  last: string,
-  begun: string,
-  made: string,
-  after: string,
-  entries: readonly [id: string, fields: string[]][],
-];
-
-/** A retained entry: `<seq>-<milliseconds>`, and its fields. */
-function entryOf(
-  [id, fields]: readonly [string, string[]],
-  chanId: string,
-  epoch: string,
-  now: number,
-): Entry {
-  const [seq, at] = id.split('-').map(Number) as [number, number];
-  const [, previous, , asker = '', , body = null] = fields;
-  const age = Math.max(now - at, 0);
-  const common = { chanId, epoch, seq, previous: Number(previous), body, age };
-  if (body === null) return { ...common, asker: undefined, linger: Number(asker) };
-  return { ...common, asker: askerOf(asker.split(' ')) };
-}
-
-/** A published entry; `undefined` for what somebody else published there. */
-function parseEntry(message: string, chanId: string): Entry | undefined {
-  const end = message.indexOf('\n');
-  const [kind, epoch = '', seq, previous, ...asker] = message.slice(0, end).split(' ');
-  const numbers = { seq: Number(seq), previous: Number(previous) };
-  if (end === -1 || !Number.isSafeInteger(numbers.seq) || !Number.isSafeInteger(numbers.previous))
-    return undefined;
-  const rest = message.slice(end + 1);
-  const common = { epoch, ...numbers, age: 0 };
-  if (kind === 'e') return { chanId, body: rest, ...common, asker: askerOf(asker) };
-  if (kind !== 'x') return undefined;
-  return { chanId: rest, body: null, ...common, asker: undefined, linger: Number(asker[0]) };
-}
-
-function askerOf([number, node]: readonly string[]): Entry['asker'] {
-  return node === undefined ? undefined : { number: Number(number), node };
 }
 
 /** One portion at the least. */

@@ -253,6 +253,10 @@ export class Player implements Node {
     this.#watch.told();
   }
 
+  malformed(error: Error): void {
+    throw error;
+  }
+
   recall(chanId: string): Retained | undefined {
     const held = this.#held.get(chanId);
     if (held === undefined) return undefined;
