@@ -266,7 +266,7 @@ if op == 'append' then
       if type(answer) == 'table' and answer.err then failure = answer.err end
     end
     follow('HSET', channel, 'open', body and '1' or '0', 'last', text(seq))
-    if stale then follow('PEXPIRE', log, lives) end
+    if stale or length == 1 then follow('PEXPIRE', log, lives) end
     if not body then
       -- Who was subscribed to a channel that has ended is not so to the next one of its name.
       follow('DEL', audience)
