@@ -292,9 +292,10 @@ describe('pipe() over Redis', () => {
   });
 });
 
-/** What a newcomer gets who wants all that is retained. */
+/** What a client gets that returns from before all that is retained of the only channel. */
 async function newcomer({ push, listen }: TestNode, last: number): Promise<string[]> {
-  const cursor = `${push.inspect().epoch}-0`;
+  const { epoch, seq, channels } = push.inspect();
+  const cursor = `${epoch}-${seq - (channels[0]?.frames ?? 0)}`;
   const client = await listen('news', cursor);
   await client.until(() => client.messages.at(-1) === `item ${last - 1}`);
   return client.messages;

@@ -249,13 +249,21 @@ class Game implements Case {
     }
   }
 
-  #ask(channel: Channel, data: string, dismissed?: Stream): void {
-    const asked: Asked = { name: channel.id, data, at: this.#writes, outcome: undefined, dismissed };
+  #ask(channel: Channel, data: string): Asked {
+    const asked: Asked = {
+      name: channel.id,
+      data,
+      at: this.#writes,
+      outcome: undefined,
+      mustCount: undefined,
+    };
     this.#asked.push(asked);
     void channel.send(data).then((outcome) => {
       asked.outcome = outcome;
+      asked.dismissed = asked.mustCount?.();
       if (outcome.reasons.backplane || outcome.reasons.ended) this.#refused.add(data);
     });
+    return asked;
   }
 
   #channel({ push }: Hub, name: string) {
@@ -308,7 +316,11 @@ class Game implements Case {
     if (stream === undefined || listener === undefined || channel === undefined || stream.left) return;
     hub.written += 1;
     this.#writes += 1;
-    this.#ask(channel, `${hub.number}.${hub.written}`, stream);
+    const asked = this.#ask(channel, `${hub.number}.${hub.written}`);
+    const { resets } = hub.line;
+    const isHere = hub.push.inspect({ channels: false }).backplane?.healthy;
+    // A dismissal does not wait for a Redis that is away, or goes away meanwhile.
+    asked.mustCount = () => (isHere && hub.line.resets === resets ? stream : undefined);
     hub.push.dismiss(listener.id);
   }
 
