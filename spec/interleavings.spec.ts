@@ -13,7 +13,7 @@ describe('Generated interleavings', () => {
     check(await runAlone(seed, RUNS));
   });
 
-  it(`of the same on several hubs, with delays and faults of Redis, are ${RUNS} times without an anomaly`, async function () {
+  it(`of the same on several hubs, with delays and lost connections, are ${RUNS} times without an anomaly`, async function () {
     this.timeout(180_000 * Math.max(SCALE, 1));
     check(await runTogether(seed, RUNS));
   });

@@ -310,6 +310,8 @@ export class Follower {
 
   /** Whether the entry at `seq`, which this channel has, is yet to come here. */
   awaits(member: Member, seq: number): boolean {
+    // Within one process it has come, or the hub was closed.
+    if (this.#remote === undefined || this.#isClosed) return false;
     const mirror = this.#mirrors.get(member.id);
     return mirror?.member === member && mirror.attached && seq > mirror.last;
   }

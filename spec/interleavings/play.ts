@@ -24,6 +24,8 @@ export interface Stage extends Place {
   /** The same Redis, on another database number. */
   readonly foreign: RedisClient;
   readonly redis: RedisServer;
+  /** Whether what is known not to hold yet is drawn and judged as well. */
+  readonly isStrict: boolean;
 }
 
 /** What is known of a hub of which the backplane was made to fail. */
@@ -93,6 +95,7 @@ class Game implements Case {
   /** Hubs that write once and close. They have no streams. */
   readonly #jobs: Hub[] = [];
   /** Whether Redis loses keys, and is a replica at times. */
+  readonly isStrict: boolean;
   readonly #isFailing: boolean;
   readonly #foreign: Foreign | undefined;
   // One after the other.
@@ -130,7 +133,8 @@ class Game implements Case {
     const fault = random.pick(['none', 'none', 'none', 'loss', 'resets', 'both'] as const);
     this.#loss = fault === 'loss' || fault === 'both' ? random.pick([0.03, 0.15]) : 0;
     this.#isResetting = fault === 'resets' || fault === 'both';
-    this.#isFailing = random.below(4) === 0;
+    this.isStrict = stage.isStrict;
+    this.#isFailing = random.below(4) === 0 && stage.isStrict;
     this.isCalm = fault === 'none' && !this.#isFailing;
     this.#prefix = `i${seed}-${Math.random()}`;
     if (random.below(3) === 0) this.#foreign = new Foreign(stage.foreign, this.#prefix, this.#names);
@@ -320,7 +324,7 @@ class Game implements Case {
     const { resets } = hub.line;
     const isHere = hub.push.inspect({ channels: false }).backplane?.healthy;
     // A dismissal does not wait for a Redis that is away, or goes away meanwhile.
-    asked.mustCount = () => (isHere && hub.line.resets === resets ? stream : undefined);
+    asked.mustCount = () => (isHere && this.isStrict && hub.line.resets === resets ? stream : undefined);
     hub.push.dismiss(listener.id);
   }
 
@@ -501,7 +505,7 @@ class Game implements Case {
     await Promise.all(staying.map((stream) => stream.until(() => judge.isComplete(stream))));
     this.doing = 'outcomes are told';
     // What was asked of a node that could not hear it is not answered: that is known when patience ends.
-    if (!this.isCalm) for (const { line } of this.#present) line.pass(0, 2 * PATIENCE);
+    for (const { line } of this.#present) line.pass(0, 2 * PATIENCE);
     while (this.#asked.some(({ outcome }) => outcome === undefined)) await turns(1);
     // What would come twice has come by now.
     await turns(3);
