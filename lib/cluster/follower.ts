@@ -823,6 +823,8 @@ export class Follower {
       const position = { epoch: this.#hub.sequence.epoch, seq };
       flush.append(member.feed, encodeEnd(member.id, position, member.label));
     }
+    // Nothing of it came here: the listeners that wait for its name may have missed events.
+    else if (this.#hub.waiting.has(member.id)) this.#miss(member.id, seq);
     if (isRead(member.feed)) this.#over.set(member.id, [...(this.#over.get(member.id) ?? []), member.feed]);
     if (successor !== undefined && this.#isAwaited(member.id)) successor.wanted = true;
     this.#replace(member.id, successor);
