@@ -10,7 +10,7 @@ const PAUSE_MS = 1000;
 const { setImmediate, setTimeout, clearTimeout } = globalThis;
 
 interface Told {
-  /** What is yet to be told. */
+  /** The drops that were not reported yet, with their count. */
   drop: Drop | undefined;
   pause: NodeJS.Timeout | undefined;
 }
@@ -42,7 +42,7 @@ export class Drops {
     this.#context.run(() => setImmediate(() => this.#tell(key)));
   }
 
-  /** Tells what is yet to be told. */
+  /** Reports all remaining drops. */
   close(): void {
     for (const key of [...this.#told.keys()]) {
       this.#tell(key);

@@ -91,7 +91,7 @@ interface Round {
   readonly whole: ReadonlySet<Mirror>;
   readonly done: Deferred<void>;
   marked: boolean;
-  /** How much of what is held back came before its mark. */
+  /** The number of held-back arrivals that came before its mark. */
   before: number;
   /** A channel of a name that waits was made before its mark, and it does not look at that. */
   outdated: boolean;
@@ -168,7 +168,7 @@ export class Follower {
   #seen = 0;
   // An entry that stands too far behind that. The next look shows whether the order has come to it.
   #suspect: Entry | undefined;
-  // The epoch of the last entry that was of another epoch than the one that is followed.
+  // The last foreign epoch that an entry carried. The follower looks at each foreign epoch once.
   #doubted: string | undefined;
   // When it last began to look at every channel, in milliseconds of `performance.now()`.
   #lookedAt = 0;
@@ -216,7 +216,7 @@ export class Follower {
     if (present !== undefined && present.overSince < Infinity) this.lookSoon();
   }
 
-  /** Adds a channel that has ended on another node, to read what is retained of it. */
+  /** Adds a channel that has ended on another node, so that its history can be read. */
   addEnded(member: Member): void {
     this.add(member, undefined, 0);
     for (const mirror of this.#mirrorsOf(member.id))
