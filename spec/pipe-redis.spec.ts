@@ -46,7 +46,7 @@ class HeldBack implements Backplane {
       disconnected: (cause) => node.disconnected(cause),
       receive: (entry) => later(() => node.receive(entry)),
       marked: (mark) => later(() => node.marked(mark)),
-      made: (chanId) => later(() => node.made(chanId)),
+      made: (made) => later(() => node.made(made)),
       hear: (word) => node.hear(word),
       malformed: (error) => node.malformed(error),
       recall: (chanId) => node.recall(chanId),

@@ -64,7 +64,7 @@ class Held {
         arrive(() => to.receive(entry));
       },
       marked: (mark) => arrive(() => to.marked(mark)),
-      made: (chanId) => arrive(() => to.made(chanId)),
+      made: (made) => arrive(() => to.made(made)),
       hear: (word) => arrive(() => to.hear(word)),
       malformed: (error) => to.malformed(error),
       recall: (chanId) => to.recall(chanId),

@@ -129,7 +129,8 @@ export class Answers {
   /** The tally of a write, for whoever made it. */
   tally({ node, number }: Asker, seq: number, listeners: number): Tally {
     if (node === this.#node.id) {
-      this.#taken.add(number);
+      // It may have been settled before.
+      if (this.#outcomes.has(number)) this.#taken.add(number);
       return new Tally(seq, listeners, (outcome) => this.#outcomes.get(number)?.answer(node, outcome));
     }
     // Before the asker's patience ends it is told what is known by then: one slow client must not make a whole node silent.

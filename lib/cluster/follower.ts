@@ -5,6 +5,7 @@ import type {
   Findings,
   Found,
   Link,
+  Made,
   Question,
   RemoteLink,
   Retained,
@@ -81,6 +82,14 @@ interface Mirror {
   successor: Mirror | undefined;
 }
 
+/** A name that listeners wait for, and of which no channel is followed. */
+interface Watch {
+  /** Every end of a channel of the name up to this `seq` has been told to those who wait. */
+  known: number;
+  /** Whether the whole of the next channel arrives here, and its writers count this node. */
+  isCurrent: boolean;
+}
+
 /** One look at the order: what stood before its mark is in the snapshot, what stands behind it arrives behind it. */
 interface Round {
   readonly mark: string;
@@ -89,20 +98,22 @@ interface Round {
   readonly number: number;
   /** Those of which all was asked for. */
   readonly whole: ReadonlySet<Mirror>;
+  /** Names whose audience this node entered before its mark. */
+  readonly entered: ReadonlyMap<string, Watch>;
+  /** What was known of all names that are awaited before its mark. */
+  readonly findings: Findings | undefined;
   readonly done: Deferred<void>;
   marked: boolean;
-  /** The number of held-back arrivals that came before its mark. */
-  before: number;
-  /** A channel of a name that waits was made before its mark, and it does not look at that. */
-  outdated: boolean;
   snapshot: Snapshot | undefined;
 }
 
-/** An entry, or the name of a channel that was made. */
-type Arrival = Entry | string;
+/** An entry, or a channel that was made. */
+type Arrival = Entry | Made;
 
 interface Waiter {
   readonly mirrors: readonly Mirror[];
+  /** Names for which a listener is about to wait. */
+  readonly names: readonly string[];
   /** The first round that is late enough. */
   readonly round: number;
   readonly until: number;
@@ -152,18 +163,16 @@ export class Follower {
   #concluded = 0;
   #began = Infinity;
   #due = false;
-  // What came behind the mark of a round whose snapshot has not come, or since a channel was made that is awaited: entries,
-  // and names of channels that were made.
+  // What came behind the mark of a round whose snapshot has not come.
   #heldBack: Arrival[] | undefined;
   // More came than could be held back.
   #isFlooded = false;
+  readonly #watches = new Map<string, Watch>();
   // Names that are awaited, and of which a channel was made; or any of them may have been.
   readonly #made = new Set<string>();
   #anyMade = false;
-  // Of each request that looks for channels, the names of which nothing has changed since it asked.
-  readonly #inquiries = new Set<Set<string>>();
-  // Channels that have ended, and have readers that are yet to come to the end and to wait for the next one of the name.
-  readonly #over = new Map<string, Feed[]>();
+  // The requests that look for channels.
+  readonly #inquiries = new Set<OpenInquiry>();
   // Where the order stood at the last look.
   #seen = 0;
   // An entry that stands too far behind that. The next look shows whether the order has come to it.
@@ -245,9 +254,33 @@ export class Follower {
 
   /** Names of which nothing has changed since they were added. Ends by `close`. */
   inquire(): Inquiry {
-    const names = new Set<string>();
-    this.#inquiries.add(names);
-    return { names, close: () => this.#inquiries.delete(names) };
+    const inquiry: OpenInquiry = { names: new Set(), awaited: new Set() };
+    this.#inquiries.add(inquiry);
+    return {
+      names: inquiry.names,
+      awaits: (names) => this.#awaits(inquiry, names),
+      close: () => this.#inquiries.delete(inquiry),
+    };
+  }
+
+  /** Has names be watched for which the listener of a request is about to wait. */
+  #awaits({ awaited }: OpenInquiry, names: readonly string[]): Promise<void> | undefined {
+    if (this.#remote === undefined) return undefined;
+    for (const name of names) awaited.add(name);
+    for (const name of names) this.#watch(name);
+    return this.#synced && names.every((name) => this.#isWatched(name))
+      ? undefined
+      : this.#wait([], 0, names);
+  }
+
+  #watch(name: string): void {
+    if (this.#mirrors.get(name)?.attached === true || this.#watches.has(name)) return;
+    this.#watches.set(name, { known: this.#hub.sequence.head, isCurrent: false });
+  }
+
+  /** Whether the whole of the next channel of this name arrives here, and its writers count this node. */
+  #isWatched(name: string): boolean {
+    return this.#mirrors.get(name)?.attached === true || this.#watches.get(name)?.isCurrent === true;
   }
 
   /** What is retained here of a channel. */
@@ -335,37 +368,52 @@ export class Follower {
     this.#heldBack = undefined;
     this.#isFlooded = false;
     this.#made.clear();
+    for (const watch of this.#watches.values()) watch.isCurrent = false;
     this.#round?.done.reject(cause);
     this.#round = undefined;
-    for (const names of this.#inquiries) names.clear();
+    for (const { names } of this.#inquiries) names.clear();
   }
 
-  /** A channel of this name was made. If it is awaited, nothing is taken until it is followed. */
-  made(chanId: string): void {
-    for (const names of this.#inquiries) names.delete(chanId);
-    const round = this.#round;
-    if (round?.marked === true && !round.outdated) {
-      this.#holdBack(chanId);
+  /** A channel was made. If its name is awaited, the channel is followed from its first event on. */
+  made(made: Made): void {
+    const { chanId, epoch, lastEnd, terms } = made;
+    for (const { names } of this.#inquiries) names.delete(chanId);
+    if (this.#heldBack !== undefined) {
+      this.#holdBack(made);
       return;
     }
     if (!this.#isAwaited(chanId)) return;
-    if (this.#direct !== undefined) {
-      this.#found(chanId, this.#direct.find([chanId]));
+    if (this.#remote !== undefined && !this.#canFollow(made)) {
+      if (this.#synced && epoch !== this.#hub.sequence.epoch) this.#doubtEpoch(epoch);
+      this.#made.add(chanId);
+      this.#pursue();
       return;
     }
-    this.#made.add(chanId);
-    if (round !== undefined) round.outdated = true;
-    this.#heldBack ??= [];
-    this.#pursue();
+    // One that was made here may have ended here since.
+    const isHere = this.#mirrors.has(chanId);
+    if (!isHere && !this.#hub.adopt(chanId, { terms, linger: undefined, lastEnd })) {
+      this.#hub.waiting.refuse(chanId);
+      return;
+    }
+    const mirror = this.#mirrors.get(chanId);
+    if (mirror === undefined || mirror.attached) return;
+    mirror.begun ??= made.last;
+    this.#begin(mirror, made, made.last);
+    this.#tellMet();
   }
 
-  /** Whether a listener waits for the next channel of a name, or will do so when it has read the last one. */
+  /** Whether all that is written on a channel which was made arrives here, and nothing was written on it before. */
+  #canFollow({ chanId, epoch, made, last }: Made): boolean {
+    return this.#synced && epoch === this.#hub.sequence.epoch && made === last && this.#isWatched(chanId);
+  }
+
+  /** Whether a listener waits for the next channel of a name, or is about to. */
   #isAwaited(name: string): boolean {
-    return this.#hub.waiting.has(name) || this.#over.get(name)?.some(isRead) === true;
+    return this.#hub.waiting.has(name) || [...this.#inquiries].some(({ awaited }) => awaited.has(name));
   }
 
   receive(entry: Entry): void {
-    if (entry.body === null) for (const names of this.#inquiries) names.delete(entry.chanId);
+    if (entry.body === null) for (const { names } of this.#inquiries) names.delete(entry.chanId);
     if (this.#heldBack !== undefined) {
       this.#holdBack(entry);
       return;
@@ -380,7 +428,9 @@ export class Follower {
       this.#doubt();
     } else if (isFollowed) this.#receiveNext(mirror, entry);
     else if (entry.body === null) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
-    if (!isFollowed && entry.asker !== undefined) this.#hub.disclaim(entry.asker);
+    // If a listener waits for the channel, it is answered when the channel is followed.
+    if (!isFollowed && entry.asker !== undefined && !this.#hub.waiting.has(entry.chanId))
+      this.#hub.disclaim(entry.asker);
   }
 
   #receiveNext(mirror: Mirror, entry: Entry): void {
@@ -396,9 +446,8 @@ export class Follower {
     const round = this.#round;
     if (round?.mark !== mark) return;
     round.marked = true;
-    if (round.snapshot === undefined) this.#heldBack ??= [];
-    round.before = this.#heldBack?.length ?? 0;
-    if (round.snapshot !== undefined) this.#conclude(round, round.snapshot);
+    if (round.snapshot === undefined) this.#heldBack = [];
+    else this.#conclude(round, round.snapshot);
   }
 
   /** A channel has ended at `seq` on another node, and nothing of that arrived. */
@@ -422,7 +471,7 @@ export class Follower {
 
   /** Time has passed: `elapsed` milliseconds, to `now` in those of `performance.now()`. */
   tick(elapsed: number, now: number): void {
-    for (const [name, feeds] of this.#over) if (!feeds.some(isRead)) this.#over.delete(name);
+    this.#hub.waiting.sweep();
     const link = this.#remote;
     if (link === undefined) return;
     const pause = link.lease / 3;
@@ -432,6 +481,11 @@ export class Follower {
       this.#due = true;
     }
     for (const [chanId, mirror] of this.#mirrors) this.#rest(chanId, mirror, elapsed);
+    for (const name of this.#watches.keys()) {
+      if (this.#isAwaited(name)) continue;
+      this.#watches.delete(name);
+      this.#leaving.add(name);
+    }
     for (const waiter of this.#waiters) {
       if (now >= waiter.until) waiter.done.reject(this.#unreachable());
     }
@@ -473,10 +527,10 @@ export class Follower {
     else this.#mirrors.set(chanId, successor);
   }
 
-  async #wait(mirrors: readonly Mirror[], round: number): Promise<void> {
+  async #wait(mirrors: readonly Mirror[], round: number, names: readonly string[] = []): Promise<void> {
     const done = new Deferred<void>();
     if (this.#isClosed) throw this.#unreachable();
-    this.#waiters.push({ mirrors, round, until: performance.now() + this.#hub.deadline, done });
+    this.#waiters.push({ mirrors, names, round, until: performance.now() + this.#hub.deadline, done });
     this.#pursue();
     return done.promise;
   }
@@ -485,10 +539,11 @@ export class Follower {
     return new BackplaneError(this.#cause.message, 'no', { cause: this.#cause });
   }
 
-  #isMet({ mirrors, round }: Waiter): boolean {
+  #isMet({ mirrors, names, round }: Waiter): boolean {
     return (
       this.#synced &&
       this.#concluded >= round &&
+      names.every((name) => this.#isWatched(name) || this.#mirrors.has(name)) &&
       mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
     );
   }
@@ -540,58 +595,76 @@ export class Follower {
   }
 
   /** Whether a look brings nearer what is waited for: not where another one's end has to come first. */
-  #helps({ mirrors, round }: Waiter): boolean {
+  #helps({ mirrors, names, round }: Waiter): boolean {
     const isNext = (mirror: Mirror) => this.#mirrors.get(mirror.member.id) === mirror;
     return (
       this.#concluded < round ||
+      names.some((name) => !this.#isWatched(name)) ||
       mirrors.some((mirror) => !mirror.attached && isNext(mirror) && mirror.begun !== undefined)
     );
   }
 
-  /** Adds the channels of names that wait, where one was made. */
-  async #findAwaited(link: RemoteLink): Promise<void> {
-    const names = this.#anyMade ? [...this.#hub.waiting.names, ...this.#over.keys()] : [...this.#made];
+  /** Adds the channels of names that wait, where one was made. Returns what is known of all these names, if it asked. */
+  async #findAwaited(link: RemoteLink, full: boolean): Promise<Findings | undefined> {
+    const isOfAll = full || this.#anyMade;
+    const awaited = [...new Set(isOfAll ? this.#hub.waiting.names() : this.#made)].filter(
+      (name) => this.#isAwaited(name) && this.#mirrors.get(name)?.attached !== true,
+    );
     this.#anyMade = false;
     this.#made.clear();
-    const awaited = [...new Set(names)].filter((name) => this.#isAwaited(name));
-    if (awaited.length === 0) return;
+    if (awaited.length === 0) return undefined;
+    for (const name of awaited) this.#watch(name);
     const life = this.#life;
     const findings = await link.find(awaited);
     // What is of another epoch is asked again, once the look has found that.
-    if (this.#life !== life) return;
-    if (findings.epoch !== this.#hub.sequence.epoch) this.#doubt();
-    else for (const name of awaited) this.#found(name, findings);
+    if (this.#life !== life) return undefined;
+    if (findings.epoch !== this.#hub.sequence.epoch) {
+      this.#doubt();
+      return undefined;
+    }
+    for (const name of awaited) {
+      const watch = this.#watches.get(name);
+      // What is known of others may be about to arrive.
+      if (watch !== undefined && !watch.isCurrent) this.#found(name, watch, findings);
+    }
+    return findings;
   }
 
-  /** What is known of a name that waits. Nothing was taken since a channel of it may have been made. */
-  #found(name: string, { forgotten, names }: Findings): void {
-    const { waiting, sequence, adopt } = this.#hub;
+  /** What is known of a name whose channels may have come and gone since this node watched it. */
+  #found(name: string, watch: Watch, { forgotten, names }: Findings): void {
+    const { waiting, adopt } = this.#hub;
     const found = names.get(name);
     const lastEnd = Math.max(forgotten, found?.lastEnd ?? 0);
     const isLingering = found?.linger !== undefined;
-    if (found?.terms !== undefined && (!isLingering || lastEnd > sequence.head)) {
+    const isNews = lastEnd > watch.known;
+    if (found?.terms !== undefined && (!isLingering || isNews)) {
       if (!adopt(name, found)) waiting.refuse(name);
       const mirror = this.#mirrors.get(name);
       if (mirror !== undefined) newest(mirror).wanted = true;
-    } else if (lastEnd > sequence.head) this.#miss(name, lastEnd);
+    } else if (isNews) this.#miss(name, lastEnd);
   }
 
   /** A channel of a name that waits may have been made and have ended, and can't be read. */
   #miss(name: string, lastEnd: number): void {
+    const watch = this.#watches.get(name);
+    if (watch !== undefined) watch.known = Math.max(watch.known, lastEnd);
     this.#hub.ended.learn(name, lastEnd);
     this.#hub.waiting.miss(name);
   }
 
   async #lookOnce(link: RemoteLink): Promise<void> {
     const life = this.#life;
+    const full = !this.#synced || this.#due;
+    let findings: Findings | undefined;
     do {
-      await this.#findAwaited(link);
+      findings = await this.#findAwaited(link, full);
       if (this.#life === life) await this.#subscribe(link);
       if (this.#life !== life) return;
       // Until then a channel may have been made that this look is to include.
     } while (this.#made.size > 0);
-    const full = !this.#synced || this.#due;
     this.#due = false;
+    const entered = await this.#enter(link, full);
+    if (this.#life !== life) return;
     // Until a channel is made, what is retained under its name is of an earlier one.
     const mirrors = [...this.#mirrors.values()].filter(
       ({ member, begun }) =>
@@ -608,11 +681,11 @@ export class Follower {
       mark: `${this.#life}-${this.#rounds}`,
       number: this.#rounds,
       whole: new Set(mirrors.filter(({ attached }) => !attached)),
+      entered,
+      findings: full ? findings : undefined,
       full,
       done: new Deferred(),
       marked: false,
-      before: 0,
-      outdated: false,
       snapshot: undefined,
     };
     // Where the look fails before it is awaited, nobody hears of it twice.
@@ -625,11 +698,24 @@ export class Follower {
     await round.done.promise;
   }
 
+  /** Enters the audience of names that are watched. */
+  async #enter(link: RemoteLink, full: boolean): Promise<ReadonlyMap<string, Watch>> {
+    const entering = new Map(
+      [...this.#watches].filter(
+        ([name, { isCurrent }]) => this.#subscribed.has(name) && (full || !isCurrent),
+      ),
+    );
+    const { waiting } = this.#hub;
+    const listeners = new Map([...entering.keys()].map((name) => [name, waiting.count(name)]));
+    if (listeners.size > 0) await link.awaitChannels(listeners);
+    return entering;
+  }
+
   async #subscribe(link: RemoteLink): Promise<void> {
     const life = this.#life;
     const isFollowed = (chanId: string) => {
       const mirror = this.#mirrors.get(chanId);
-      return mirror !== undefined && (mirror.attached || mirror.wanted);
+      return this.#watches.has(chanId) || (mirror !== undefined && (mirror.attached || mirror.wanted));
     };
     for (const id of this.#leaving) if (isFollowed(id)) this.#leaving.delete(id);
     const leaving = [...this.#leaving];
@@ -639,7 +725,8 @@ export class Follower {
       this.#leaving.delete(id);
       this.#subscribed.delete(id);
     }
-    const coming = [...this.#mirrors.keys()].filter((id) => isFollowed(id) && !this.#subscribed.has(id));
+    const followed = new Set([...this.#mirrors.keys(), ...this.#watches.keys()]);
+    const coming = [...followed].filter((id) => isFollowed(id) && !this.#subscribed.has(id));
     if (coming.length > 0) await link.subscribe(coming);
     if (this.#life === life) for (const chanId of coming) this.#subscribed.add(chanId);
   }
@@ -653,8 +740,6 @@ export class Follower {
   #conclude(round: Round, snapshot: Snapshot): void {
     this.#round = undefined;
     round.done.resolve();
-    // What is held back is yet to be taken, by a look that includes what was made.
-    if (round.outdated) return;
     const heldBack = this.#heldBack ?? [];
     const isFlooded = this.#isFlooded;
     this.#heldBack = undefined;
@@ -664,11 +749,10 @@ export class Follower {
       this.#anyMade = true;
     } else {
       this.#seen = snapshot.head;
-      this.#takeBefore(heldBack.slice(0, round.before), snapshot, round.whole);
       // Where a doubt has come up, a look at some of the channels has not settled it.
-      if (round.full || this.#synced) this.#install(snapshot, round.whole);
-      for (const arrival of heldBack.slice(round.before)) {
-        if (typeof arrival === 'string') this.made(arrival);
+      if (round.full || this.#synced) this.#install(snapshot, round);
+      for (const arrival of heldBack) {
+        if ('terms' in arrival) this.made(arrival);
         else this.receive(arrival);
       }
     }
@@ -676,26 +760,30 @@ export class Follower {
     this.#tellMet();
   }
 
-  /** Takes what was held back before the mark, and in its order what was written on the channels that are awaited. */
-  #takeBefore(heldBack: readonly Arrival[], { epoch, channels }: Snapshot, whole: ReadonlySet<Mirror>): void {
-    if (!this.#synced || epoch !== this.#hub.sequence.epoch) return;
-    const entries = heldBack.filter((arrival) => typeof arrival !== 'string');
-    const joining = this.#join(channels, whole).flatMap(({ entries }) => entries);
-    for (const entry of [...entries, ...joining].sort((a, b) => a.seq - b.seq)) this.receive(entry);
-  }
-
-  /** Begins with the channels that are awaited and can stand in order, and returns what is retained of them. */
-  #join(channels: readonly Retained[], whole: ReadonlySet<Mirror>): readonly Retained[] {
+  /** Begins with the channels that are awaited and can stand in order. */
+  #join(channels: readonly Retained[], whole: ReadonlySet<Mirror>): void {
     const { head } = this.#hub.sequence;
-    return channels.filter((retained) => {
+    for (const retained of channels) {
       const mirror = this.#mirrors.get(retained.chanId);
-      if (mirror === undefined || mirror.attached || !whole.has(mirror)) return false;
-      if (!mirror.member.feed.isAwaited || isOfEarlier(mirror, retained)) return false;
+      if (mirror === undefined || mirror.attached || !whole.has(mirror)) continue;
+      if (!mirror.member.feed.isAwaited || isOfEarlier(mirror, retained)) continue;
       if (retained.lastEnd > head) this.#miss(retained.chanId, retained.lastEnd);
       const isInOrder = isWhole(retained) && retained.entries.every(({ seq }) => seq > head);
       if (isInOrder) this.#begin(mirror, retained, floorOf(retained));
-      return isInOrder;
-    });
+    }
+  }
+
+  /** The names of a look are watched from its mark on. What was known of them before that has arrived, or got lost. */
+  #watchFrom({ entered, findings }: Round): void {
+    for (const [name, watch] of entered) {
+      if (this.#watches.get(name) !== watch) continue;
+      const { terms, linger, lastEnd = 0 } = findings?.names.get(name) ?? {};
+      const isAlive = terms !== undefined && linger === undefined;
+      const isLost =
+        watch.isCurrent && this.#mirrors.get(name) === undefined && (isAlive || lastEnd > watch.known);
+      watch.isCurrent = !isLost;
+      if (isLost) this.#made.add(name);
+    }
   }
 
   #tellMet(): void {
@@ -705,7 +793,8 @@ export class Follower {
   }
 
   /** Everything before the mark has come, or comes now. */
-  #install({ epoch, head, channels }: Snapshot, whole: ReadonlySet<Mirror>): void {
+  #install({ epoch, head, channels }: Snapshot, round: Round): void {
+    const { whole } = round;
     const { sequence } = this.#hub;
     if (epoch !== sequence.epoch) {
       // What was asked for was asked in positions of another epoch: it has to be asked again.
@@ -718,6 +807,7 @@ export class Follower {
       this.#beginAnew(epoch, head);
       return;
     }
+    this.#watchFrom(round);
     this.#join(channels, whole);
     const known: [Mirror, Retained][] = [];
     const fresh: [Mirror, Retained][] = [];
@@ -825,10 +915,13 @@ export class Follower {
     }
     // Nothing of it came here: the listeners that wait for its name may have missed events.
     else if (this.#hub.waiting.has(member.id)) this.#miss(member.id, seq);
-    if (isRead(member.feed)) this.#over.set(member.id, [...(this.#over.get(member.id) ?? []), member.feed]);
-    if (successor !== undefined && this.#isAwaited(member.id)) successor.wanted = true;
+    this.#hub.waiting.expect(member.feed);
     this.#replace(member.id, successor);
-    if (attached) this.#leaving.add(member.id);
+    if (this.#isAwaited(member.id)) {
+      if (successor !== undefined) successor.wanted = true;
+      if (attached) this.#watches.set(member.id, { known: seq, isCurrent: true });
+      else this.#made.add(member.id);
+    } else if (attached || this.#subscribed.has(member.id)) this.#leaving.add(member.id);
     member.ended(seq, successor === undefined ? linger : 0);
     this.#endHeard(member.id);
     // Somebody may have waited for it, or waits for the next one of its name.
@@ -837,13 +930,14 @@ export class Follower {
   }
 
   /** A channel begins with nothing, at `floor`. */
-  #begin(mirror: Mirror, { made, lastEnd }: Retained, floor: number): void {
+  #begin(mirror: Mirror, { made, lastEnd }: Pick<Retained, 'made' | 'lastEnd'>, floor: number): void {
     const { feed } = mirror.member;
     this.#hub.flush.forget(feed, floor);
     feed.log.begin(floor, made);
     feed.lastEnd = lastEnd;
     mirror.last = floor;
     mirror.attached = true;
+    this.#watches.delete(mirror.member.id);
   }
 
   /** The log of a channel is what the backplane retains of it. */
@@ -866,9 +960,21 @@ export class Follower {
     if (feed.log.size > 0 || [...feed.readers()].some((reader) => reader.standing(feed) < feed.log.floor))
       tellGap(feed);
     const newest = entries.at(-1);
-    if (newest?.body === null) this.#end(mirror, last, lingerOf(newest));
     // It can't stand in order any more: who waits for it is told so.
-    else if (feed.hasBegun) this.#welcome(feed);
+    if (feed.isAwaited && (feed.hasBegun || newest !== undefined)) {
+      this.#welcome(feed);
+      this.#answer(feed, retained.entries);
+    }
+    if (newest?.body === null) this.#end(mirror, last, lingerOf(newest));
+  }
+
+  /** Answers the writers of what came to a channel before it was followed. Some of it its listeners never get. */
+  #answer(feed: Feed, entries: readonly Entry[]): void {
+    for (const { asker, seq } of entries) {
+      if (asker === undefined) continue;
+      feed.track(this.#hub.tally(asker, seq, feed.listeners));
+      feed.countMissed(seq);
+    }
   }
 
   /**
@@ -898,7 +1004,6 @@ export class Follower {
     const { head } = this.#hub.sequence;
     this.#gap(mirror, head, true);
     mirror.attached = false;
-    this.#leaving.add(mirror.member.id);
     this.#end(mirror, head);
   }
 
@@ -913,6 +1018,10 @@ export class Follower {
     this.#historyLost = this.#hasHistory;
     ended.clear(head);
     this.#anyMade = true;
+    for (const watch of this.#watches.values()) {
+      watch.known = head;
+      watch.isCurrent = false;
+    }
     for (const reader of new Set(feeds.flatMap((feed) => [...feed.readers()]))) reader.reset();
     for (const mirror of mirrors) {
       flush.forget(mirror.member.feed, head);
@@ -928,13 +1037,24 @@ export class Follower {
   }
 }
 
+/** A request that looks for channels. */
+interface OpenInquiry {
+  /** Names of which nothing has changed since it asked. */
+  readonly names: Set<string>;
+  /** Names that its listener is about to wait for. */
+  readonly awaited: Set<string>;
+}
+
 /** The names of which nothing has changed. */
 export interface Inquiry {
   readonly names: Set<string>;
+  /**
+   * Has the outcomes of all writes on channels of these names count this node, because a listener is about to wait for them.
+   * `undefined` where they do so already. Rejects with a BackplaneError where it can't be in time.
+   */
+  awaits(names: readonly string[]): Promise<void> | undefined;
   close(): void;
 }
-
-const isRead = ({ listeners }: Feed): boolean => listeners > 0;
 
 /** For how much longer a channel can be read, of its end. */
 function lingerOf({ linger = 0, age }: Entry): number {

@@ -6,6 +6,7 @@ import type {
   Findings,
   Found,
   Link,
+  Made,
   Node,
   Retained,
   Terms,
@@ -514,8 +515,8 @@ export class Relay implements Node {
     this.#follower.marked(mark);
   }
 
-  made(chanId: string): void {
-    this.#follower.made(chanId);
+  made(made: Made): void {
+    this.#follower.made(made);
   }
 
   hear(text: string): void {

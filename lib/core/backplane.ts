@@ -3,8 +3,9 @@
  *
  * WHO IS REACHED. An entry reaches every node that was subscribed to its channel when it was appended, the node that
  * appended it included, for as long as the node's connection lives; the end of a channel reaches every node, or within a
- * process every node that holds it. That a channel is made reaches every node, within a process every other one, before
- * any entry of the channel. A word that is told reaches the node it is for, or all, if it is connected then.
+ * process every node that holds it. A subscription is to a name: it goes on when the channel ends, and with the next channel
+ * of the name. That a channel is made reaches every node, within a process every other one, before any entry of the
+ * channel. A word that is told reaches the node it is for, or all, if it is connected then.
  *
  * WHAT IS ORDERED. All entries of all channels stand in one order, that of their `seq`. A node receives what it is
  * subscribed to in that order, and its marks where they stand in it: what was appended before a mark was made arrives
@@ -108,7 +109,7 @@ export interface Question {
   readonly chanId: string;
   /** The `seq` of the last entry that is known, or `null` for all that is retained. */
   readonly from: number | null;
-  /** Listeners on this node. */
+  /** Listeners on this node. It takes each later append to channels of this name, until it unsubscribes. */
   readonly listeners: number;
 }
 
@@ -126,6 +127,13 @@ export interface Retained {
   readonly last: number;
   /** Those after the position that was asked for, in order. */
   readonly entries: readonly Entry[];
+}
+
+/** A channel was made. */
+export interface Made extends Pick<Retained, 'chanId' | 'made' | 'lastEnd' | 'last'> {
+  /** The life of the order in which it was made. */
+  readonly epoch: string;
+  readonly terms: Terms;
 }
 
 /** What an engine knows of a name. */
@@ -200,10 +208,15 @@ export interface RemoteLink extends AnyLink {
    * with the `seq` of its end.
    */
   hold(channels: ReadonlyMap<string, Terms>): Promise<ReadonlyMap<string, number>>;
-  /** Has entries of these channels arrive, surely, once it resolves. */
+  /** Has entries of all channels of these names arrive, surely, once it resolves. None of them need exist. */
   subscribe(chanIds: readonly string[]): Promise<void>;
-  /** Has them arrive no more. */
+  /** Has them arrive no more. The node takes no append to them that comes later. */
   unsubscribe(chanIds: readonly string[]): Promise<void>;
+  /**
+   * Says that so many listeners wait here for channels of these names. From then on the node takes each append to them, as
+   * it does after `sync`, until it unsubscribes. No channel is made by that.
+   */
+  awaitChannels(listeners: ReadonlyMap<string, number>): Promise<void>;
   /**
    * Marks a moment in the order, and says what stood before it. The mark arrives where everything else does. Keeps
    * this node alive, and the channels known.
@@ -255,8 +268,8 @@ export interface Node {
   receive(entry: Entry): void;
   /** A mark that `sync` has made, where it stands among the entries. */
   marked(mark: string): void;
-  /** A channel of this name was made, anew where one had ended. */
-  made(chanId: string): void;
+  /** A channel was made, anew where one of its name had ended. */
+  made(made: Made): void;
   /** What another node has told this one, or all. */
   hear(word: string): void;
   /** Something has come that is malformed, and the engine goes on without it. */

@@ -192,6 +192,7 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
     listener.#counted = sequence.head;
     listener.#group = hall.groups.join(listener, feeds);
     for (const name of names) listener.#await(name);
+    for (const feed of feeds) if (feed.endedAt !== undefined) waiting.expect(feed);
     hall.joined(listener);
     if (events.has('join')) {
       const { transport } = stream;

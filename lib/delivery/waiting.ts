@@ -8,13 +8,22 @@ export interface Waiter<Found> {
   refuse(name: string): void;
 }
 
+/** A channel that has ended, as this registry sees it. */
+interface Readable {
+  readonly chanId: string;
+  /** Listeners that have yet to read its end. */
+  readonly listeners: number;
+}
+
 /**
  * Names of which no channel exists, and the listeners that wait for one. A stranger can name what he likes, so their
  * number is bounded.
  */
-export class WaitingNames<Found> {
+export class WaitingNames<Found extends Readable> {
   readonly #limit: number;
   readonly #waiters = new Map<string, Set<Waiter<Found>>>();
+  // By name: channels that have ended, and whose listeners will wait for the next one of the name.
+  readonly #ended = new Map<string, Set<Found>>();
   #size = 0;
 
   /** @param limit names, each counted once for each listener that waits for it */
@@ -32,14 +41,35 @@ export class WaitingNames<Found> {
     return this.#size;
   }
 
-  /** Whether a listener waits for this name. */
+  /** Whether a listener waits for this name, or will wait for it once it has read the end of the last channel. */
   has(name: string): boolean {
-    return this.#waiters.has(name);
+    return this.#waiters.has(name) || [...(this.#ended.get(name) ?? [])].some(isRead);
   }
 
-  /** The names that wait. */
-  get names(): Iterable<string> {
-    return this.#waiters.keys();
+  /** How many listeners wait for this name. */
+  count(name: string): number {
+    return this.#waiters.get(name)?.size ?? 0;
+  }
+
+  /** The names of `has`, and names that were such a moment ago. */
+  *names(): IterableIterator<string> {
+    yield* this.#waiters.keys();
+    yield* this.#ended.keys();
+  }
+
+  /** The listeners of a channel that has ended will wait for the next one of its name. */
+  expect(ended: Found): void {
+    if (!isRead(ended)) return;
+    const feeds = this.#ended.get(ended.chanId) ?? new Set();
+    this.#ended.set(ended.chanId, feeds.add(ended));
+  }
+
+  /** Forgets the channels whose end all listeners have read. */
+  sweep(): void {
+    for (const [name, feeds] of this.#ended) {
+      for (const feed of feeds) if (!isRead(feed)) feeds.delete(feed);
+      if (feeds.size === 0) this.#ended.delete(name);
+    }
   }
 
   add(name: string, waiter: Waiter<Found>): void {
@@ -78,3 +108,5 @@ export class WaitingNames<Found> {
     return waiters;
   }
 }
+
+const isRead = ({ listeners }: Readable): boolean => listeners > 0;

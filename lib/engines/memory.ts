@@ -7,6 +7,7 @@ import type {
   Entry,
   Findings,
   Found,
+  Made,
   Node,
   Retained,
   Terms,
@@ -150,12 +151,15 @@ class InProcessLink implements DirectLink {
   }
 
   #hold(chanId: string, terms: Terms): void {
-    const { seq, channels, nodes } = this.#engine;
+    const { seq, epoch, channels, nodes, ends, forgotten } = this.#engine;
     const present = channels.get(chanId);
     const channel = present ?? { terms, nodes: [], last: seq };
     channels.set(chanId, channel);
     if (!channel.nodes.includes(this.#node)) channel.nodes.push(this.#node);
-    if (present === undefined) for (const node of nodes.values()) if (node !== this.#node) node.made(chanId);
+    if (present !== undefined) return;
+    const lastEnd = Math.max(ends.get(chanId) ?? 0, forgotten);
+    const made: Made = { chanId, epoch, terms, last: seq, made: seq, lastEnd };
+    for (const node of nodes.values()) if (node !== this.#node) node.made(made);
   }
 
   #recall(chanId: string): Retained | undefined {

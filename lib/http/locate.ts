@@ -32,31 +32,36 @@ class FoundEnds implements Ends {
 }
 
 const NO_ENDS = new FoundEnds();
+const NO_NAMES = (): readonly string[] => [];
 
 /**
  * Has channels that other nodes have made, alive or lingering, and what was written on them up to the cursor, arrive here.
  * Returns what is known of the ends of the others: at once where all channels are here already. Resolves with `undefined`
  * where they can't arrive.
+ * @param awaited names for which the stream of this request would wait, of the channels that are here
  */
 export function locate(
   realm: Realm,
   channelIds: readonly string[],
   cursor: Position | null | undefined,
+  awaited: () => readonly string[] = NO_NAMES,
 ): Promise<Ends | undefined> | Ends {
   const { channels, relay } = realm;
-  if (channelIds.some((id) => channels.peek(id) === undefined)) return arrival(realm, channelIds, cursor);
+  if (channelIds.some((id) => channels.peek(id) === undefined))
+    return arrival(realm, channelIds, cursor, awaited);
   const readiness = relay.ready(channelIds, cursor);
-  return readiness === undefined ? NO_ENDS : arrival(realm, channelIds, undefined, readiness);
+  return readiness === undefined ? NO_ENDS : arrival(realm, channelIds, undefined, awaited, readiness);
 }
 
 async function arrival(
   { channels, relay }: Realm,
   channelIds: readonly string[],
   cursor: Position | null | undefined,
+  awaited: () => readonly string[],
   first?: Promise<void>,
 ): Promise<Ends | undefined> {
   const ends = new FoundEnds();
-  const { names: asked, close } = relay.inquire();
+  const { names: asked, awaits, close } = relay.inquire();
   try {
     await first;
     let seen = cursor;
@@ -73,7 +78,7 @@ async function arrival(
         }
         continue;
       }
-      const readiness = relay.ready(channelIds, seen);
+      const readiness = relay.ready(channelIds, seen) ?? awaits(awaited());
       if (readiness === undefined) return ends;
       await readiness;
       // That of another epoch, or of none, is no further off after a second look.

@@ -120,7 +120,8 @@ export class Registration {
     // The hub may have been closed meanwhile.
     const closure = this.#door.closure();
     if (closure !== undefined) return closed(closure);
-    return after(locate(this.#door, target.channelIds, target.cursor.position), (ends) => {
+    const awaited = () => this.#awaitedBy(request, target);
+    return after(locate(this.#door, target.channelIds, target.cursor.position, awaited), (ends) => {
       const closure = this.#door.closure();
       if (closure !== undefined) return closed(closure);
       if (ends === undefined) return later(503, 'UNAVAILABLE', 'No stream can be opened now.');
@@ -186,6 +187,15 @@ export class Registration {
       else feeds.push(feed);
     }
     return { feeds, missing };
+  }
+
+  /** The names for which the stream of a request will wait, at once or when it has read the end of a channel. */
+  #awaitedBy({ method }: Request, target: Target): readonly string[] {
+    const { feeds, missing } = this.#find(target);
+    // A stream that carries no channel ends.
+    if (method === 'HEAD' || feeds.every(({ endedAt }) => endedAt !== undefined)) return [];
+    const ended = feeds.filter(({ endedAt }) => endedAt !== undefined).map(({ chanId }) => chanId);
+    return [...missing, ...ended].slice(0, this.#door.roster.waiting.room);
   }
 
   /** Answers a request whose names have no channel that could be carried. */

@@ -112,7 +112,7 @@ class Line implements RemoteLink {
       },
       receive: (entry) => this.#receive(entry),
       marked: (mark) => this.#arrive(() => node.marked(mark)),
-      made: (chanId) => this.#arrive(() => node.made(chanId)),
+      made: (made) => this.#arrive(() => node.made(made)),
       hear: (word) => this.#arrive(() => node.hear(word)),
       malformed: (error) => node.malformed(error),
       recall: (chanId) => node.recall(chanId),
@@ -163,6 +163,10 @@ class Line implements RemoteLink {
 
   unsubscribe(chanIds: readonly string[]): Promise<void> {
     return this.#call(this.#subscriptions, () => this.#link.unsubscribe(chanIds));
+  }
+
+  awaitChannels(listeners: ReadonlyMap<string, number>): Promise<void> {
+    return this.#call(this.#commands, () => this.#link.awaitChannels(listeners));
   }
 
   sync(questions: readonly Question[], mark: string): Promise<Snapshot> {

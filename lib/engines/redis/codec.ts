@@ -1,10 +1,10 @@
-import type { Entry, Retained, Terms } from '../../core/backplane.js';
+import type { Entry, Made, Retained, Terms } from '../../core/backplane.js';
 import { MalformedMessageError } from '../../core/errors.js';
 
 /** A message of a topic, as a node understands it. */
 export type Message =
   | { readonly kind: 'entry'; readonly entry: Entry }
-  | { readonly kind: 'made'; readonly chanId: string }
+  | { readonly kind: 'made'; readonly made: Made }
   | { readonly kind: 'mark' | 'word'; readonly text: string };
 
 /** What `sync` answers of one channel. */
@@ -49,10 +49,17 @@ export function parseMessage(message: string, topic: string, chanId: string): Me
   const rest = end === -1 ? '' : message.slice(end + 1);
   if (end === -1 || (kind !== 'e' && rest === '')) throw new MalformedMessageError(where, 'it has no text');
   if (!EPOCH.test(epoch)) throw new MalformedMessageError(where, 'it is of no epoch');
-  if (kind === 'n') return { kind: 'made', chanId: rest };
+  if (kind === 'n') return { kind: 'made', made: parseMade(rest, epoch, [seq, previous, ...asker], where) };
   const fields = { previous, asker: asker.slice(0, 2).join(' '), body: kind === 'e' ? rest : null };
   const place = { chanId: kind === 'e' ? chanId : rest, epoch, age: 0 };
   return { kind: 'entry', entry: toEntry(place, seq, fields, where) };
+}
+
+/** `<name>\n<terms>`, and the numbers `<last> <made> <lastEnd>`. */
+function parseMade(text: string, epoch: string, numbers: readonly string[], where: string): Made {
+  const [chanId = '', ...terms] = text.split('\n');
+  const [last = 0, made = 0, lastEnd = 0] = numbers.slice(0, 3).map((number) => numberOf(number, where));
+  return { chanId, epoch, last, made, lastEnd, terms: parseTerms(terms.join('\n'), chanId) };
 }
 
 /**

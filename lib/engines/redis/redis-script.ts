@@ -15,7 +15,8 @@ import { VERSION } from './codec.js';
  *                    one may have ended before
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end, whose a
  *                    is how long it lingers
- * audience   hash    the nodes that are subscribed to it, and how many listeners each was last known to have
+ * audience   hash    of a name: the nodes that take what is written on its channels, and how many listeners each was last known
+ *                    to have: those that follow the channel, or where a listener waits for one. An end leaves it as it is
  * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or
  *                    <number>:ended
  */
@@ -148,9 +149,10 @@ local function make(channel, log, ended, terms, keep, all, name)
       local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
       made = oldest and oldest[2][2] or last
     end
-    local after = math.max(forgotten(ended), before)
-    redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', text(after))
-    redis.call('PUBLISH', all, '${VERSION} n ' .. epoch .. '\\n' .. name)
+    local after = text(math.max(forgotten(ended), before))
+    redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', after)
+    local place = epoch .. ' ' .. last .. ' ' .. made .. ' ' .. after
+    redis.call('PUBLISH', all, '${VERSION} n ' .. place .. '\\n' .. name .. '\\n' .. terms)
   end
   redis.call('HSETNX', channel, 'terms', terms)
   keep_known(channel, log, terms, keep)
@@ -268,8 +270,6 @@ if op == 'append' then
     follow('HSET', channel, 'open', body and '1' or '0', 'last', text(seq))
     if stale or length == 1 then follow('PEXPIRE', log, lives) end
     if not body then
-      -- Who was subscribed to a channel that has ended is not so to the next one of its name.
-      follow('DEL', audience)
       follow('HSET', channel, 'lingers', text(now + linger))
       for _, key in ipairs({ channel, log }) do
         if redis.call('PTTL', key) < tonumber(linger) then follow('PEXPIRE', key, linger) end
@@ -365,6 +365,16 @@ if op == 'find' then
     reply[#reply + 1] = text(at)
   end
   return reply
+end
+
+-- KEYS: hub, then each audience
+if op == 'await' then
+  if is_of_the_past(ARGV[2], ARGV[3]) then return {} end
+  for index = 2, #KEYS do
+    redis.call('HSET', KEYS[index], ARGV[2], ARGV[3 + index])
+    redis.call('PEXPIRE', KEYS[index], ARGV[4])
+  end
+  return {}
 end
 
 -- KEYS: hub, then each audience

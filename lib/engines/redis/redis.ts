@@ -233,6 +233,19 @@ class RedisLink implements RemoteLink {
     await this.#call(({ subscriber }) => subscriber.unsubscribe(topics));
   }
 
+  async awaitChannels(listeners: ReadonlyMap<string, number>): Promise<void> {
+    const names = [...listeners];
+    const calls: Promise<unknown>[] = [];
+    for (let first = 0; first < names.length; first += PORTION) {
+      const some = names.slice(first, first + PORTION);
+      const audiences = some.map(([chanId]) => this.#keys.ofChannel(chanId)[2]);
+      const counts = some.map(([, count]) => String(count));
+      const args = [this.#node.id, this.#name, String(this.keep), ...counts];
+      calls.push(this.#run('await', [this.#keys.hub, ...audiences], args));
+    }
+    await Promise.all(calls);
+  }
+
   /** The first call makes the mark; what the next ones read is no younger. */
   async sync(questions: readonly Question[], mark: string): Promise<Snapshot> {
     let snapshot: Snapshot | undefined;
@@ -424,7 +437,7 @@ class RedisLink implements RemoteLink {
     const parsed = this.#attemptTo(() => parseMessage(message, topic, life.topics?.chanIdOf(topic) ?? ''));
     if (parsed === undefined) return;
     if (parsed.kind === 'entry') this.#node.receive(parsed.entry);
-    else if (parsed.kind === 'made') this.#node.made(parsed.chanId);
+    else if (parsed.kind === 'made') this.#node.made(parsed.made);
     else if (parsed.kind === 'mark') this.#node.marked(parsed.text);
     else this.#node.hear(parsed.text);
   }

@@ -8,6 +8,7 @@ import type {
   Entry,
   Findings,
   Link,
+  Made,
   Node,
   Question,
   RemoteLink,
@@ -243,7 +244,7 @@ export class Player implements Node {
     this.#watch.told();
   }
 
-  made(chanId: string): void {
+  made({ chanId }: Made): void {
     this.madeChannels.push(chanId);
     this.#watch.told();
   }
