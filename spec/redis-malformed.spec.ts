@@ -94,7 +94,10 @@ describe('A message that no node has sent', () => {
     await push.health();
     expect(await a.send('two')).to.deep.equal(delivered(1));
     expect(await client.heard(2)).to.deep.equal(['one', 'two']);
-    expectTold(errors, /no version/, /"x" is no number/, /before the one before/, /no JSON/, /no count/);
+    expectTold(
+      errors,
+      ...[/no version/, /no text/, /"x" is no number/, /before the one before/, /no JSON/, /no count/],
+    );
   });
 
   it('of another version, or of a kind that is unknown, is ignored without a word', async () => {
@@ -106,6 +109,11 @@ describe('A message that no node has sent', () => {
       '1 z 1 2 3',
       '1 w {"kind":"new","node":"x"}',
       '2 m 1-1',
+      '2',
+      '2 later',
+      '2 m2 1\nx',
+      '1 later',
+      '1 n2 x\ny',
     ]) {
       await publish(text);
       await publish(text, 'all');
@@ -114,6 +122,35 @@ describe('A message that no node has sent', () => {
     expect(await a.send('two')).to.deep.equal(delivered(1));
     expect(await client.heard(2)).to.deep.equal(['one', 'two']);
     expect(errors).to.deep.equal([]);
+  });
+});
+
+describe('A message with fields that are unknown', () => {
+  it('is an entry by the fields that are known', async () => {
+    const { raw, push, a, client, errors, epoch, publish } = await listening();
+    const last = await lastOf(raw);
+    await raw.hIncrBy(`${KEY}hub`, 'seq', 3);
+    await publish(`1 e ${epoch} ${last + 1} ${last}  later\ndata: two\n\n`);
+    await publish(`1 e ${epoch} ${last + 2} ${last + 1} 1 nobody later\ndata: three\n\n`);
+    expect(await client.heard(3)).to.deep.equal(['one', 'two', 'three']);
+    await publish(`1 x ${epoch} ${last + 3} ${last + 2} 1000 later\na`, 'all');
+    await client.ended();
+    expect(a.ended).to.equal(true);
+    await push.health();
+    expect(errors).to.deep.equal([]);
+  });
+});
+
+describe('A channel whose name has a line separator of Unicode', () => {
+  it('is counted on all nodes', async () => {
+    const redis = await RedisServer.start();
+    const [a, b] = await nodes(redis.port, ['a', 'b']);
+    const name = 'line\u2028and\u2029paragraph';
+    const channel = a!.push.channels.create({ name });
+    await a!.push.health();
+    await b!.listen(name);
+    expect(await channel.send('one')).to.deep.equal(delivered(1));
+    expect(await channel.countListeners()).to.deep.include({ listeners: 1, silent: [] });
   });
 });
 

@@ -23,7 +23,8 @@ export type Line = readonly [
  */
 export const VERSION = 1;
 
-const HEAD = /^(\d{1,9}) ([a-z]+) (.*)$/;
+// Without the flag `s`, `.` matches neither U+2028 nor U+2029, which JSON writes as they are.
+const HEAD = /^(\d{1,9})(?: (\S*)(?: (.*))?)?$/s;
 const EPOCH = /^[0-9a-z]{1,32}$/;
 const NUMBER = /^(?:0|[1-9]\d{0,15})$/;
 const ENTRY_ID = /^([1-9]\d{0,15})-(\d{1,15})$/;
@@ -50,7 +51,14 @@ export function parseMessage(message: string, topic: string, chanId: string): Me
   if (end === -1 || (kind !== 'e' && rest === '')) throw new MalformedMessageError(where, 'it has no text');
   if (!EPOCH.test(epoch)) throw new MalformedMessageError(where, 'it is of no epoch');
   if (kind === 'n') return { kind: 'made', made: parseMade(rest, epoch, [seq, previous, ...asker], where) };
-  const fields = { previous, asker: asker.slice(0, 2).join(' '), body: kind === 'e' ? rest : null };
+  // A later release may add fields: behind the asker, which is two fields or an empty one, or behind the linger.
+  const [number = '', node = ''] = asker;
+  const isAsked = kind === 'e' && number !== '';
+  const fields = {
+    previous,
+    asker: isAsked ? `${number} ${node}` : number,
+    body: kind === 'e' ? rest : null,
+  };
   const place = { chanId: kind === 'e' ? chanId : rest, epoch, age: 0 };
   return { kind: 'entry', entry: toEntry(place, seq, fields, where) };
 }
