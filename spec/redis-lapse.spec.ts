@@ -43,7 +43,7 @@ describe('An outcome on Redis', () => {
     const atB = b!.push.channels.open('news');
     await a!.listen('news');
     expect(await atA.send('before')).to.deep.equal(delivered(1));
-    await raw.zAdd(`${KEY}nodes`, { value: (await a!.push.health()).node, score: 1 });
+    await raw.zRem(`${KEY}nodes`, (await a!.push.health()).node);
     expect(await atB.send('from the other node')).to.deep.equal(delivered(0));
     const watch = await Watch.on(redis);
     expect(await atA.send('after')).to.deep.equal(delivered(1));
@@ -51,6 +51,42 @@ describe('An outcome on Redis', () => {
     await watch.seen(/"HSET" "\{express-comet\}:audience:news"/);
     await healthy(a!.push);
     expect(await atB.send('from the other node')).to.deep.equal(delivered(1));
+  });
+
+  it('counts the streams of a node whose lease is over, while its connection is there', async () => {
+    const redis = await RedisServer.start();
+    const [a, b] = await nodes(redis.port, ['a', 'b'], { lease: 60_000 });
+    const raw = await rawClient(redis);
+    const news = b!.push.channels.create({ name: 'news' });
+    await healthy(b!.push);
+    await a!.listen('news');
+    const lapse = async () => {
+      const { node } = await a!.push.health();
+      await raw.zAdd(`${KEY}nodes`, { value: node, score: Date.now() - 1 });
+    };
+    await lapse();
+    expect(await news.send('paused')).to.deep.equal(delivered(1));
+    await lapse();
+    // As where its process was killed: the lease was over when the connection broke.
+    await redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    expect((await news.send('gone')).unknown).to.equal(0);
+  });
+
+  it('counts the streams of all nodes where Redis has lost the audience of a channel', async () => {
+    const redis = await RedisServer.start();
+    const [a, b] = await nodes(redis.port, ['a', 'b'], { lease: 60_000, deadline: 300 });
+    const raw = await rawClient(redis);
+    const news = a!.push.channels.create({ name: 'news' });
+    await healthy(a!.push);
+    await Promise.all([a!.listen('news'), b!.listen('news')]);
+    await raw.del(`${KEY}audience:news`);
+    expect(await news.send('after')).to.deep.equal(delivered(2));
+    // A node without a listener does not answer: Redis can't know that it has none.
+    const c = await node(redis.port, { node: 'c', lease: 60_000 });
+    await healthy(c.push);
+    expect(await news.send('after')).to.include({ listeners: 3, delivered: 2, unknown: 1 });
+    await c.push.close();
+    expect(await news.send('after')).to.deep.equal(delivered(2));
   });
 
   it('counts every node after a jump of the clock of Redis, forward or back', async () => {
@@ -90,7 +126,7 @@ describe('An outcome on Redis', () => {
     const atB = b!.push.channels.create({ name: 'news' });
     await healthy(b!.push);
     await a!.listen('news');
-    await raw.zAdd(`${KEY}nodes`, { value: (await a!.push.health()).node, score: 1 });
+    await raw.zRem(`${KEY}nodes`, (await a!.push.health()).node);
     expect(await atB.send('during the pause')).to.deep.equal(delivered(0));
     const now = performance.now.bind(performance);
     cleanup(() => {

@@ -230,6 +230,11 @@ export class Relay implements Node {
     return found;
   }
 
+  /** Waits for the ends of channels of these names that were ended here. `undefined` where there is nothing to wait for. */
+  endings(chanIds: readonly string[]): Promise<void> | undefined {
+    return this.#follower.endings(chanIds);
+  }
+
   /** Names of which nothing has changed since they were added to it. */
   inquire(): Inquiry {
     return this.#follower.inquire();
@@ -355,9 +360,12 @@ export class Relay implements Node {
     };
   }
 
-  /** The nodes that take a write. This node is one of them if it follows the channel, whether the backplane names it or not. */
+  /** The nodes that take a write. This node is one of them if the write arrives here, whether the backplane names it or not. */
   #takersOf(member: Member, number: number, seq: number, nodes: Appended['nodes']): Appended['nodes'] {
-    if (nodes.has(this.id)) return nodes;
+    if (nodes.has(this.id)) {
+      if (this.#answers.hasTaken(number) || this.#follower.hears(member.id)) return nodes;
+      return new Map([...nodes].filter(([node]) => node !== this.id));
+    }
     const isTaken = this.#answers.hasTaken(number) || this.#follower.awaits(member, seq);
     if (!isTaken) return nodes;
     // The backplane has lost this node, or takes it for dead.
@@ -369,6 +377,7 @@ export class Relay implements Node {
   end(member: Member, linger: number): void {
     // Refused, it has ended on another node before.
     const ended = () => this.#follower.settled(member);
+    this.#follower.ending(member);
     this.#append(
       member,
       null,

@@ -11,7 +11,7 @@ const OLDEST = 7;
 const CHECK = `
 local key, topic = KEYS[1], ARGV[1]
 local probes = {
-  { 'INFO', 'server' }, { 'TIME' }, { 'PUBLISH', topic, '' },
+  { 'INFO', 'server' }, { 'TIME' }, { 'PUBLISH', topic, '' }, { 'PUBSUB', 'NUMSUB', topic },
   { 'HSET', key, 'a', '1' }, { 'PEXPIRE', key, '1000' }, { 'HSETNX', key, 'a', '1' }, { 'HINCRBY', key, 'a', '1' },
   { 'HGET', key, 'a' }, { 'HMGET', key, 'a' }, { 'HGETALL', key }, { 'HDEL', key, 'b' }, { 'PTTL', key },
   { 'DEL', key },

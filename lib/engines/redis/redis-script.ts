@@ -16,7 +16,8 @@ import { VERSION } from './codec.js';
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end, whose a
  *                    is how long it lingers
  * audience   hash    of a name: the nodes that take what is written on its channels, and how many listeners each was last known
- *                    to have: those that follow the channel, or where a listener waits for one. An end leaves it as it is
+ *                    to have: those that follow the channel, or where a listener waits for one. An end leaves it as it is.
+ *                    '': since when it lacks no node, from the first channel of the name on. Without it the key was lost
  * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or
  *                    <number>:ended
  */
@@ -68,8 +69,10 @@ end
 
 local function count(value) return math.max(tonumber(value or '0') or 0, 0) end
 
-local function keep_known(channel, log, terms, keep)
-  if redis.call('PTTL', channel) < keep then redis.call('PEXPIRE', channel, text(keep)) end
+local function keep_known(channel, log, audience, terms, keep)
+  for _, key in ipairs({ channel, audience }) do
+    if redis.call('PTTL', key) < keep then redis.call('PEXPIRE', key, text(keep)) end
+  end
   -- Where age is no bound, what is retained stays for as long as the channel does.
   if terms and string.find(terms, '"age":null', 1, true) then redis.call('PEXPIRE', log, text(keep)) end
 end
@@ -92,23 +95,48 @@ local function renew(nodes, node, now, lease)
   end
 end
 
--- The nodes of an audience that are alive, and after each the listeners that it was last known to have.
-local function alive(audience, nodes, now)
-  local present, takers = redis.call('HGETALL', audience), {}
+-- The nodes of an audience that take what is published on a topic, and after each the listeners that it was last known to have.
+-- If the key was lost, these are all nodes that are alive, until each of them has entered it again. The key of a channel that is
+-- not known either was lost with the epoch, or never made.
+local function takers_of(audience, nodes, topic, now, lease, is_known)
+  local present, takers, lapsed = redis.call('HGETALL', audience), {}, {}
+  local complete = is_known and now + lease or 0
+  local entered = {}
   for index = 1, #present, 2 do
-    local lease = redis.call('ZSCORE', nodes, present[index])
-    if lease and tonumber(lease) > now then
-      takers[#takers + 1] = present[index]
-      takers[#takers + 1] = present[index + 1]
-    else redis.call('HDEL', audience, present[index]) end
+    local node, listeners = present[index], present[index + 1]
+    local its = redis.call('ZSCORE', nodes, node)
+    if node == '' then complete = tonumber(listeners)
+    elseif not its then redis.call('HDEL', audience, node)
+    else
+      local list = tonumber(its) > now and takers or lapsed
+      list[#list + 1] = node
+      list[#list + 1] = listeners
+      entered[node] = true
+    end
+  end
+  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there.
+  if #lapsed > 0 then
+    local subscribed = redis.pcall('PUBSUB', 'NUMSUB', topic)
+    if subscribed.err or subscribed[2] > #takers / 2 then
+      for _, value in ipairs(lapsed) do takers[#takers + 1] = value end
+    end
+  end
+  redis.call('HSETNX', audience, '', text(complete))
+  if complete <= now then return takers end
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, text(now + 1), '+inf')) do
+    if not entered[node] then
+      takers[#takers + 1] = node
+      takers[#takers + 1] = '0'
+    end
   end
   return takers
 end
 
--- The seq of the last entry that a log retains, or nil.
+-- The seq of the last entry that a log retains, or nil; and whether that is an end.
 local function last_of(log)
   local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  return newest and position(string.match(newest[1], '^%d+'))
+  if not newest then return nil, false end
+  return position(string.match(newest[1], '^%d+')), #newest[2] < 6
 end
 
 -- Up to here ends may have been forgotten. What evicts the key evicts that too.
@@ -135,27 +163,30 @@ end
 
 -- Nothing is made where there is a channel. All nodes are told of one that is made. Returns the seq up to which ends are of
 -- earlier channels of the name.
-local function make(channel, log, ended, terms, keep, all, name)
-  local line = redis.call('HMGET', channel, 'open', 'last')
-  if line[1] ~= '1' then
-    local last, before = position(line[2]) or last_of(log) or text(head), last_end(ended, name)
+local function make(channel, log, audience, ended, terms, keep, all, name)
+  local line = redis.call('HMGET', channel, 'open', 'last', 'terms')
+  if line[1] ~= '1' or not line[3] then
+    local newest, is_over = last_of(log)
+    local last, before = position(line[2]) or newest or text(head), last_end(ended, name)
     local made = last
-    if line[1] == '0' then
+    -- Also if the key was lost after the end.
+    if line[1] == '0' or is_over then
       redis.call('DEL', log)
       before = math.max(before, tonumber(last))
       redis.call('HSET', channel, 'begun', last)
-    elseif not line[2] then
-      -- The key was lost. What the log retains is of this channel.
+    elseif not line[3] then
+      -- The key was lost, if anything was written. What the log retains is of this channel.
       local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
       made = oldest and oldest[2][2] or last
     end
     local after = text(math.max(forgotten(ended), before))
     redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', after)
+    redis.call('HSETNX', audience, '', '0')
     local place = epoch .. ' ' .. last .. ' ' .. made .. ' ' .. after
     redis.call('PUBLISH', all, '${VERSION} n ' .. place .. '\\n' .. name .. '\\n' .. terms)
   end
   redis.call('HSETNX', channel, 'terms', terms)
-  keep_known(channel, log, terms, keep)
+  keep_known(channel, log, audience, terms, keep)
   local known = redis.call('HMGET', channel, 'made', 'begun')
   return position(known[1]) or position(known[2]) or '0'
 end
@@ -186,23 +217,25 @@ if op == 'append' then
   if not seq then
     if after ~= '0' and redis.call('ZCOUNT', accepted, after, after) == 0 then return { 'order' } end
     local line = redis.call('HMGET', channel, 'open', 'last', 'bytes', 'until')
-    if line[1] == '0' and made == '' then
+    local newest, is_over
+    if not line[1] then newest, is_over = last_of(log) end
+    if (line[1] == '0' or is_over) and made == '' then
       -- What stands behind it has not to be sent again for its sake.
       redis.call('ZADD', accepted, number, number .. ':ended')
       return { 'ended' }
     end
     if made ~= '' then
-      local begun = make(channel, log, ended, made, keep, topic, name)
+      local begun = make(channel, log, audience, ended, made, keep, topic, name)
       redis.call('ZADD', accepted, number, number .. ':' .. begun .. ':{}')
       return { 'ok', begun }
     end
 
     if asks then
       renew(nodes, node, now, lease)
-      takers = alive(audience, nodes, now)
+      takers = takers_of(audience, nodes, topic, now, lease, line[1] or line[2])
     else takers = {} end
     seq = redis.call('HINCRBY', hub, 'seq', 1)
-    local previous = position(line[2]) or last_of(log) or text(seq - 1)
+    local previous = position(line[2]) or newest or text(seq - 1)
     local id = text(seq) .. '-' .. text(now)
     local asker = ''
     if not body then asker = linger
@@ -240,7 +273,7 @@ if op == 'append' then
     if stale then
       -- Where more has to go, the next append goes on.
       expires = more and '0' or text(now + lives)
-      redis.call('PEXPIRE', channel, text(math.max(age, keep) * 1.25))
+      for _, key in ipairs({ channel, audience }) do redis.call('PEXPIRE', key, text(math.max(age, keep) * 1.25)) end
     end
     redis.call('HSET', channel, 'bytes', text(retained), 'until', expires)
     local took = number .. ':' .. text(seq) .. ':' .. cjson.encode(takers)
@@ -308,6 +341,7 @@ if op == 'sync' then
     if not last then
       last = last_of(log) or text(head)
       redis.call('HSET', channel, 'last', last)
+      redis.call('HSETNX', audience, '', '0')
     end
     -- Of what was made by a node of an earlier version, or is not made yet, less is known.
     local begun, made, after = position(line[3]) or '0', position(line[4]) or last, position(line[5]) or text(head)
@@ -318,9 +352,8 @@ if op == 'sync' then
     end
     -- Made behind the mark, it has nothing that stands before.
     if tonumber(made) > tonumber(last) then made = last end
-    keep_known(channel, log, line[2], keep)
     redis.call('HSET', audience, node, listeners)
-    redis.call('PEXPIRE', audience, keep)
+    keep_known(channel, log, audience, line[2], keep)
     if from == '' then
       reply[#reply + 1] = { text(index), last, begun, made, after, redis.call('XRANGE', log, '-', top) }
     elseif last ~= from then
@@ -331,35 +364,40 @@ if op == 'sync' then
   return reply
 end
 
--- KEYS: hub, ended, then channel and log of each
+-- KEYS: hub, ended, then channel, log and audience of each
 if op == 'hold' then
   local keep, all = tonumber(ARGV[2]), ARGV[3]
   local over = {}
   if not epoch then return over end
-  for index = 0, (#KEYS - 2) / 2 - 1 do
-    local channel, log, name, terms = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[4 + 2 * index], ARGV[5 + 2 * index]
+  for index = 0, (#KEYS - 2) / 3 - 1 do
+    local channel, log, audience = KEYS[3 + 3 * index], KEYS[4 + 3 * index], KEYS[5 + 3 * index]
+    local name, terms = ARGV[4 + 2 * index], ARGV[5 + 2 * index]
     local line = redis.call('HMGET', channel, 'open', 'last')
-    if line[1] == '0' then
+    local newest, is_over
+    if not line[1] then newest, is_over = last_of(log) end
+    if line[1] == '0' or is_over then
       over[#over + 1] = text(index)
-      over[#over + 1] = position(line[2]) or text(head)
-    else make(channel, log, KEYS[2], terms, keep, all, name) end
+      over[#over + 1] = position(line[2]) or newest or text(head)
+    else make(channel, log, audience, KEYS[2], terms, keep, all, name) end
   end
   return over
 end
 
--- Of each name: its terms, for how long it lingers still or '' while it lives, and its last end. KEYS: hub, ended, then each channel
+-- Of each name: its terms, for how long it lingers still or '' while it lives, and its last end. If the key of a channel was lost,
+-- what its log retains counts as ended. KEYS: hub, ended, then channel and log of each
 if op == 'find' then
   if not epoch then return { 'epoch' } end
   local now = clock()
   local reply = { epoch, text(forgotten(KEYS[2])) }
-  for index = 3, #KEYS do
+  for index = 3, #KEYS, 2 do
     local line = redis.call('HMGET', KEYS[index], 'open', 'terms', 'lingers', 'last')
-    local terms, linger, at = line[2] or '', '', last_end(KEYS[2], ARGV[index - 1])
+    local terms, linger, at = line[2] or '', '', last_end(KEYS[2], ARGV[(index + 1) / 2])
     if line[1] == '0' then
       linger = text(math.max(count(line[3]) - now, 0))
       at = math.max(at, tonumber(position(line[4]) or '0'))
     end
     if not line[1] then terms = '' end
+    if terms == '' then at = math.max(at, tonumber(last_of(KEYS[index + 1]) or '0')) end
     reply[#reply + 1] = terms
     reply[#reply + 1] = linger
     reply[#reply + 1] = text(at)

@@ -183,7 +183,7 @@ class RedisLink implements RemoteLink {
 
   async hold(channels: ReadonlyMap<string, Terms>): Promise<ReadonlyMap<string, number>> {
     const chanIds = [...channels.keys()];
-    const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
+    const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId));
     const terms = [...channels].flatMap(([chanId, each]) => [chanId, JSON.stringify(each)]);
     const ended = await this.#run<string[]>(
       'hold',
@@ -198,7 +198,7 @@ class RedisLink implements RemoteLink {
     let [epoch, forgotten] = ['', 0];
     for (let first = 0; first === 0 || first < chanIds.length; first += PORTION) {
       const some = chanIds.slice(first, first + PORTION);
-      const keys = some.map((chanId) => this.#keys.ofChannel(chanId)[0]);
+      const keys = some.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
       const [life = '', ...reply] = await this.#run<string[]>(
         'find',
         [this.#keys.hub, this.#keys.ended, ...keys],
