@@ -70,6 +70,8 @@ interface Mirror {
   wanted: boolean;
   /** The `seq` of its last entry. */
   last: number;
+  /** It was ended on this node. Its end has yet to arrive. */
+  isEnding: boolean;
   /** Ends up to this `seq` are of earlier channels of its name. Undefined until the backplane has made the channel. */
   begun: number | undefined;
   /** The last end that arrived while the channel was not followed. */
@@ -88,6 +90,8 @@ interface Watch {
   known: number;
   /** Whether the whole of the next channel arrives here, and its writers count this node. */
   isCurrent: boolean;
+  /** Events arrived of a channel of which the engine has lost what it knows. Those who wait were told. */
+  isMissed: boolean;
 }
 
 /** One look at the order: what stood before its mark is in the snapshot, what stands behind it arrives behind it. */
@@ -216,8 +220,9 @@ export class Follower {
   add(member: Member, retained: Retained | undefined, begun: number | undefined): void {
     const attached = this.#direct !== undefined;
     const last = this.#direct?.direct.position.seq ?? this.#hub.sequence.head;
-    const common = { wanted: this.#isAwaited(member.id), overSince: Infinity, idle: 0, successor: undefined };
-    const mirror: Mirror = { member, attached, last, begun, heardEnd: NO_END, ...common };
+    const common = { overSince: Infinity, idle: 0, successor: undefined, isEnding: false };
+    const wanted = this.#isAwaited(member.id);
+    const mirror: Mirror = { member, attached, wanted, last, begun, heardEnd: NO_END, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
     const present = this.#mirrors.get(member.id);
     if (present === undefined) this.#mirrors.set(member.id, mirror);
@@ -275,7 +280,7 @@ export class Follower {
 
   #watch(name: string): void {
     if (this.#mirrors.get(name)?.attached === true || this.#watches.has(name)) return;
-    this.#watches.set(name, { known: this.#hub.sequence.head, isCurrent: false });
+    this.#watches.set(name, { known: this.#hub.sequence.head, isCurrent: false, isMissed: false });
   }
 
   /** Whether the whole of the next channel of this name arrives here, and its writers count this node. */
@@ -324,6 +329,23 @@ export class Follower {
     return this.#wait(mirrors, isAhead ? this.#rounds + 1 : 0);
   }
 
+  /** A channel is ended here. Its end has yet to arrive. */
+  ending(member: Member): void {
+    for (const mirror of this.#mirrorsOf(member.id)) if (mirror.member === member) mirror.isEnding = true;
+  }
+
+  /**
+   * Waits for the ends of channels of these names that were ended here. `undefined` where all of them have arrived. Rejects
+   * with a BackplaneError where they can't arrive in time.
+   */
+  endings(chanIds: readonly string[]): Promise<void> | undefined {
+    const mirrors = chanIds.flatMap((chanId) => [...this.#mirrorsOf(chanId)]);
+    const ending = mirrors.filter(({ isEnding }) => isEnding);
+    if (ending.length === 0) return undefined;
+    if (ending.some(({ overSince }) => overSince < Infinity)) this.lookSoon();
+    return this.#wait(ending, 0);
+  }
+
   /** Everything up to the head of the sequence has come. */
   get isSynced(): boolean {
     return this.#synced;
@@ -339,6 +361,11 @@ export class Follower {
   lookSoon(): void {
     this.#due = true;
     this.#pursue();
+  }
+
+  /** Whether entries of a channel of this name arrive here. */
+  hears(chanId: string): boolean {
+    return this.#remote === undefined || this.#subscribed.has(chanId);
   }
 
   /** Whether the entry at `seq`, which this channel has, is yet to come here. */
@@ -398,6 +425,7 @@ export class Follower {
     const mirror = this.#mirrors.get(chanId);
     if (mirror === undefined || mirror.attached) return;
     mirror.begun ??= made.last;
+    this.#hub.sequence.head = Math.max(this.#hub.sequence.head, made.last);
     this.#begin(mirror, made, made.last);
     this.#tellMet();
   }
@@ -428,9 +456,21 @@ export class Follower {
       this.#doubt();
     } else if (isFollowed) this.#receiveNext(mirror, entry);
     else if (entry.body === null) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
+    else if (mirror === undefined) this.#missEntry(entry);
     // If a listener waits for the channel, it is answered when the channel is followed.
     if (!isFollowed && entry.asker !== undefined && !this.#hub.waiting.has(entry.chanId))
       this.#hub.disclaim(entry.asker);
+  }
+
+  /** An event of a channel arrived that was not made, as far as the engine told. */
+  #missEntry({ chanId }: Entry): void {
+    const { waiting } = this.#hub;
+    const watch = this.#watches.get(chanId);
+    if (!this.#synced || !watch?.isCurrent || watch.isMissed || !waiting.has(chanId)) return;
+    watch.isMissed = true;
+    waiting.miss(chanId);
+    this.#made.add(chanId);
+    this.#pursue();
   }
 
   #receiveNext(mirror: Mirror, entry: Entry): void {
@@ -464,8 +504,9 @@ export class Follower {
     for (const mirror of this.#mirrorsOf(member.id)) {
       if (mirror.member !== member) continue;
       mirror.overSince = this.#rounds;
-      // Who waits for another one of the name must not wait for an end that was lost.
-      if (mirror.successor !== undefined) this.lookSoon();
+      // Requests and listeners that wait for the end must not wait for one that was lost.
+      const isAwaited = this.#waiters.some(({ mirrors }) => mirrors.includes(mirror));
+      if (mirror.successor !== undefined || isAwaited) this.lookSoon();
     }
   }
 
@@ -519,6 +560,7 @@ export class Follower {
 
   /** Forgets a channel that was let go. */
   forget(chanId: string): void {
+    for (const { names } of this.#inquiries) names.delete(chanId);
     this.#replace(chanId, this.#mirrors.get(chanId)?.successor);
   }
 
@@ -544,7 +586,9 @@ export class Follower {
       this.#synced &&
       this.#concluded >= round &&
       names.every((name) => this.#isWatched(name) || this.#mirrors.has(name)) &&
-      mirrors.every(({ attached, member }) => attached || member.feed.endedAt !== undefined)
+      mirrors.every(({ attached, isEnding, member }) => {
+        return member.feed.endedAt !== undefined || (attached && !isEnding);
+      })
     );
   }
 
@@ -600,7 +644,9 @@ export class Follower {
     return (
       this.#concluded < round ||
       names.some((name) => !this.#isWatched(name)) ||
-      mirrors.some((mirror) => !mirror.attached && isNext(mirror) && mirror.begun !== undefined)
+      mirrors.some((mirror) => {
+        return !mirror.attached && !mirror.isEnding && isNext(mirror) && mirror.begun !== undefined;
+      })
     );
   }
 
@@ -867,7 +913,7 @@ export class Follower {
     mirror.last = seq;
     sequence.head = Math.max(sequence.head, seq);
     if (body === null) {
-      this.#end(mirror, seq, lingerOf(entry));
+      this.#end(mirror, seq, lingerOf(entry), isLate);
       return;
     }
     if (!isBody(body)) {
@@ -877,10 +923,13 @@ export class Follower {
       return;
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
+    // Listeners that wait for the channel stand behind a late event: they must find it in the log when they join.
+    const isFirst = isLate && feed.isAwaited;
+    if (isFirst) flush.append(feed, frame);
     this.#welcome(feed);
     if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
     if (isLate) feed.countMissed(seq);
-    flush.append(feed, frame);
+    if (!isFirst) flush.append(feed, frame);
   }
 
   /** Has the listeners join that wait for the first event of a channel, its end included: they are among those it reaches. */
@@ -904,12 +953,14 @@ export class Follower {
     if (seq > mirror.begun) this.#end(mirror, seq, linger);
   }
 
-  #end(mirror: Mirror, seq: number, linger = 0): void {
+  #end(mirror: Mirror, seq: number, linger = 0, isLate = false): void {
     const { flush } = this.#hub;
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
+    // Listeners that wait stand behind a late end: they can't join the channel any more.
+    if (attached && isLate && member.feed.isAwaited && !member.feed.log.isWhole) this.#miss(member.id, seq);
     if (attached) {
-      this.#welcome(member.feed);
+      if (!isLate) this.#welcome(member.feed);
       const position = { epoch: this.#hub.sequence.epoch, seq };
       flush.append(member.feed, encodeEnd(member.id, position, member.label));
     }
@@ -919,7 +970,7 @@ export class Follower {
     this.#replace(member.id, successor);
     if (this.#isAwaited(member.id)) {
       if (successor !== undefined) successor.wanted = true;
-      if (attached) this.#watches.set(member.id, { known: seq, isCurrent: true });
+      if (attached) this.#watches.set(member.id, { known: seq, isCurrent: true, isMissed: false });
       else this.#made.add(member.id);
     } else if (attached || this.#subscribed.has(member.id)) this.#leaving.add(member.id);
     member.ended(seq, successor === undefined ? linger : 0);

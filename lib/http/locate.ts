@@ -67,7 +67,10 @@ async function arrival(
     let seen = cursor;
     // Until nothing is left to wait for: while one thing is, a channel may be made, or end, or be let go again.
     while (true) {
-      const missing = channelIds.filter((id) => channels.peek(id) === undefined && !asked.has(id));
+      const absent = channelIds.filter((id) => channels.peek(id) === undefined);
+      // Another node may know such a channel as one that is alive.
+      await relay.endings(absent);
+      const missing = absent.filter((id) => channels.peek(id) === undefined && !asked.has(id));
       if (missing.length > 0) {
         for (const id of missing) asked.add(id);
         const findings = await relay.find(missing);

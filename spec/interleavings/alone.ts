@@ -72,7 +72,6 @@ export async function playAlone(seed: number, place: Place): Promise<Record<stri
 class Game implements Case {
   readonly isWhole = true;
   readonly isCalm = true;
-  readonly isStrict = true;
   doing = '';
   readonly channels: ReadonlyMap<string, Retention>;
   readonly items: Item[] = [];

@@ -24,8 +24,6 @@ export interface Stage extends Place {
   /** The same Redis, on another database number. */
   readonly foreign: RedisClient;
   readonly redis: RedisServer;
-  /** Whether what is known not to hold yet is drawn and judged as well. */
-  readonly isStrict: boolean;
 }
 
 /** What is known of a hub of which the backplane was made to fail. */
@@ -54,6 +52,8 @@ const PATIENCE = 120_000;
 const LEASE = 3 * PATIENCE;
 // A hub that closes waits for outcomes at the most for so long.
 const DRAIN_MS = 4000;
+// For so long a dismissal waits for what was written before.
+const WRITTEN_MS = 1000;
 const WATCHDOG_MS = 30_000;
 
 /** Plays one interleaving, and judges it. Rejects with an Anomaly. */
@@ -94,8 +94,7 @@ class Game implements Case {
   readonly #hubs: Hub[] = [];
   /** Hubs that write once and close. They have no streams. */
   readonly #jobs: Hub[] = [];
-  /** Whether Redis loses keys, and is a replica at times. */
-  readonly isStrict: boolean;
+  /** Whether Redis loses keys, takes nodes for dead, and is a replica at times. */
   readonly #isFailing: boolean;
   readonly #foreign: Foreign | undefined;
   // One after the other.
@@ -113,6 +112,7 @@ class Game implements Case {
   readonly #ended = new Set<string>();
   #writes = 0;
   readonly #turnedAway = new Set<Stream>();
+  readonly #dismissed = new Set<Stream>();
   #judge: Judge | undefined;
   #anomaly: Anomaly | undefined;
 
@@ -133,8 +133,7 @@ class Game implements Case {
     const fault = random.pick(['none', 'none', 'none', 'loss', 'resets', 'both'] as const);
     this.#loss = fault === 'loss' || fault === 'both' ? random.pick([0.03, 0.15]) : 0;
     this.#isResetting = fault === 'resets' || fault === 'both';
-    this.isStrict = stage.isStrict;
-    this.#isFailing = random.below(4) === 0 && stage.isStrict;
+    this.#isFailing = random.below(4) === 0;
     this.isCalm = fault === 'none' && !this.#isFailing;
     this.#prefix = `i${seed}-${Math.random()}`;
     if (random.below(3) === 0) this.#foreign = new Foreign(stage.foreign, this.#prefix, this.#names);
@@ -210,6 +209,7 @@ class Game implements Case {
       const joined = this.#joins.get(listener);
       if (joined === undefined) return;
       joined.leftAt = this.#writes;
+      joined.endedAt = performance.now();
       joined.reason = reason;
     });
     push.on('error', (error) => {
@@ -262,7 +262,7 @@ class Game implements Case {
       mustCount: undefined,
     };
     this.#asked.push(asked);
-    void channel.send(data).then((outcome) => {
+    void channel.send(data, { perNode: true }).then((outcome) => {
       asked.outcome = outcome;
       asked.dismissed = asked.mustCount?.();
       if (outcome.reasons.backplane || outcome.reasons.ended) this.#refused.add(data);
@@ -318,13 +318,22 @@ class Game implements Case {
     const name = random.pick(listener?.channels ?? []);
     const channel = name === undefined ? undefined : hub.push.channels.find(name);
     if (stream === undefined || listener === undefined || channel === undefined || stream.left) return;
+    // An earlier dismissal does not wait for what is written now.
+    if (this.#dismissed.has(stream)) return;
+    this.#dismissed.add(stream);
     hub.written += 1;
     this.#writes += 1;
     const asked = this.#ask(channel, `${hub.number}.${hub.written}`);
     const { resets } = hub.line;
     const isHere = hub.push.inspect({ channels: false }).backplane?.healthy;
-    // A dismissal does not wait for a Redis that is away, or goes away meanwhile.
-    asked.mustCount = () => (isHere && this.isStrict && hub.line.resets === resets ? stream : undefined);
+    const began = performance.now();
+    // A dismissal does not wait for a Redis that is away, goes away meanwhile, or takes too long.
+    asked.mustCount = () => {
+      const { endedAt = Infinity } = this.#joins.get(listener.id) ?? {};
+      const isInTime = endedAt - began < WRITTEN_MS;
+      const isLost = hub.line.lost.some(({ chanId }) => chanId === name);
+      return isHere && isInTime && !isLost && hub.line.resets === resets ? stream : undefined;
+    };
     hub.push.dismiss(listener.id);
   }
 
@@ -352,7 +361,8 @@ class Game implements Case {
     const nodes = `{${this.#prefix}}:nodes`;
     const all = (await redis.command('ZRANGE', nodes, '0', '-1')) as string[];
     const own = all.find((node) => node.startsWith(`n${number}-`));
-    if (own !== undefined) await redis.command('ZADD', nodes, 'XX', '1', own);
+    const [seconds] = (await redis.command('TIME')) as [string];
+    if (own !== undefined) await redis.command('ZADD', nodes, 'XX', `${Number(seconds) * 1000 - 1}`, own);
     await turns(20);
     line.pass(LEASE / 3);
   }
@@ -421,7 +431,8 @@ class Game implements Case {
     }
     for (const name of known) {
       if (this.#ended.has(name) || this.#keyless.has(name) || opening?.channels.includes(name)) continue;
-      this.#fail(`A stream did not find ${name} on hub ${stream.wish.hub}, which is known to all.`);
+      const where = `${name} on hub ${stream.wish.hub}, which is known to all`;
+      this.#fail(`A stream did not find ${where}: ${status} ${JSON.stringify(opening)}`);
     }
   }
 

@@ -29,19 +29,15 @@ export async function runAlone(seed: number, runs: number): Promise<Result> {
   return runAll(seed, runs, (one) => playAlone(one, place));
 }
 
-/**
- * Plays interleavings on several hubs, from a seed on. Each lane has a Redis of its own, which fails for no other.
- * @param isStrict draws and judges what is known not to hold yet as well: a Redis that loses keys, takes nodes for dead, and
- *   is a replica now and then; each outcome of a stream that is dismissed; each end on each hub
- */
-export async function runTogether(seed: number, runs: number, isStrict = false): Promise<Result> {
+/** Plays interleavings on several hubs, from a seed on. Each lane has a Redis of its own, which fails for no other. */
+export async function runTogether(seed: number, runs: number): Promise<Result> {
   const { place, folder } = await open();
   const stages = await Promise.all(
     Array.from({ length: LANES }, async (_, lane): Promise<Stage> => {
       const path = join(folder, `redis${lane}`);
       const redis = await RedisServer.start({ args: ['--unixsocket', path] });
       const client = (database: number) => createClient({ database, socket: { path, tls: false } }) as never;
-      return { ...place, redis, isStrict, client: client(0), foreign: client(1) };
+      return { ...place, redis, client: client(0), foreign: client(1) };
     }),
   );
   return runAll(seed, runs, (one, lane) => play(one, stages[lane] as Stage));
