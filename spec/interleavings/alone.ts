@@ -154,14 +154,14 @@ class Game implements Case {
       // What the hub tells of it comes before the next request.
       this.#arriving = this.#streams[Number(request.headers['x-stream'])] as Stream;
       push(request, response);
-      const arrival = this.#arrivals.get(this.#arriving);
-      if (arrival !== undefined) arrival.until = performance.now();
     });
     const joins = new Map<string, Joined>();
     push.on('join', ({ listener, position }) => {
       const stream = this.#arriving as Stream;
       const { names, added } = stream.wish;
-      const { head } = this.#arrivalOf(stream);
+      const arrival = this.#arrivalOf(stream);
+      arrival.until = performance.now();
+      const { head } = arrival;
       const joined: Joined = {
         ...{ names: [...names, ...added], head, position: seqOf(position) },
         ...{ leftAt: Infinity, reason: undefined },
@@ -172,7 +172,9 @@ class Game implements Case {
     });
     push.on('refuse', ({ status, code }) => {
       const arrival = this.#arrivals.get(this.#arriving as Stream);
-      if (arrival !== undefined) arrival.answer = `${status} ${code}`;
+      if (arrival === undefined) return;
+      arrival.until = performance.now();
+      arrival.answer = `${status} ${code}`;
     });
     push.on('leave', ({ listener, reason }) => {
       const joined = joins.get(listener) as Joined;
