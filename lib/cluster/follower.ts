@@ -412,8 +412,7 @@ export class Follower {
     if (!this.#isAwaited(chanId)) return;
     if (this.#remote !== undefined && !this.#canFollow(made)) {
       if (this.#synced && epoch !== this.#hub.sequence.epoch) this.#doubtEpoch(epoch);
-      this.#made.add(chanId);
-      this.#pursue();
+      this.#find(chanId);
       return;
     }
     // One that was made here may have ended here since.
@@ -469,7 +468,14 @@ export class Follower {
     if (!this.#synced || !watch?.isCurrent || watch.isMissed || !waiting.has(chanId)) return;
     watch.isMissed = true;
     waiting.miss(chanId);
-    this.#made.add(chanId);
+    this.#find(chanId);
+  }
+
+  /** Looks for the channel of a name that is awaited: it can't be followed from its first event on. */
+  #find(name: string): void {
+    const watch = this.#watches.get(name);
+    if (watch !== undefined) watch.isCurrent = false;
+    this.#made.add(name);
     this.#pursue();
   }
 
@@ -813,7 +819,6 @@ export class Follower {
       const mirror = this.#mirrors.get(retained.chanId);
       if (mirror === undefined || mirror.attached || !whole.has(mirror)) continue;
       if (!mirror.member.feed.isAwaited || isOfEarlier(mirror, retained)) continue;
-      if (retained.lastEnd > head) this.#miss(retained.chanId, retained.lastEnd);
       const isInOrder = isWhole(retained) && retained.entries.every(({ seq }) => seq > head);
       if (isInOrder) this.#begin(mirror, retained, floorOf(retained));
     }
@@ -828,7 +833,7 @@ export class Follower {
       const isLost =
         watch.isCurrent && this.#mirrors.get(name) === undefined && (isAlive || lastEnd > watch.known);
       watch.isCurrent = !isLost;
-      if (isLost) this.#made.add(name);
+      if (isLost) this.#find(name);
     }
   }
 
@@ -853,7 +858,6 @@ export class Follower {
       this.#beginAnew(epoch, head);
       return;
     }
-    this.#watchFrom(round);
     this.#join(channels, whole);
     const known: [Mirror, Retained][] = [];
     const fresh: [Mirror, Retained][] = [];
@@ -883,6 +887,7 @@ export class Follower {
       if (!mirror.attached) this.#load(mirror, retained);
     }
     for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
+    this.#watchFrom(round);
 
     this.#synced = true;
     this.#judge(head);
@@ -971,7 +976,7 @@ export class Follower {
     if (this.#isAwaited(member.id)) {
       if (successor !== undefined) successor.wanted = true;
       if (attached) this.#watches.set(member.id, { known: seq, isCurrent: true, isMissed: false });
-      else this.#made.add(member.id);
+      else this.#find(member.id);
     } else if (attached || this.#subscribed.has(member.id)) this.#leaving.add(member.id);
     member.ended(seq, successor === undefined ? linger : 0);
     this.#endHeard(member.id);
@@ -982,13 +987,16 @@ export class Follower {
 
   /** A channel begins with nothing, at `floor`. */
   #begin(mirror: Mirror, { made, lastEnd }: Pick<Retained, 'made' | 'lastEnd'>, floor: number): void {
-    const { feed } = mirror.member;
+    const { id, feed } = mirror.member;
+    // Another channel of its name came and went that those who wait heard nothing of.
+    const watch = this.#watches.get(id);
+    if (watch?.isCurrent === false && lastEnd > watch.known) this.#miss(id, lastEnd);
+    this.#watches.delete(id);
     this.#hub.flush.forget(feed, floor);
     feed.log.begin(floor, made);
     feed.lastEnd = lastEnd;
     mirror.last = floor;
     mirror.attached = true;
-    this.#watches.delete(mirror.member.id);
   }
 
   /** The log of a channel is what the backplane retains of it. */

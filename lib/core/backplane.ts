@@ -181,7 +181,10 @@ export interface Terms {
 
 /** What a node asks of any backplane. */
 interface AnyLink {
-  /** Milliseconds after which a node that did not `sync` is taken for dead. */
+  /**
+   * Milliseconds after which a node that did not `sync` is taken for dead: `nodes` does not list it. It takes appends for as long
+   * as the engine can't know that its connection is gone.
+   */
   readonly lease: number;
   /** Milliseconds after which a channel that no node has held, in `hold` or `sync`, may be forgotten. */
   readonly keep: number;

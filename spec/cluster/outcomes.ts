@@ -127,8 +127,12 @@ export class Outcomes {
     const heard = [...by].flatMap(([stream, when]) => {
       return when !== undefined && stream.hasCarried(channel, at, when) ? [stream] : [];
     });
-    // One that was dismissed behind the write ends in order: it has to have heard what was written before.
+    // One that was dismissed behind the write ends in order: it has to have heard what was written before. It does not wait
+    // for a Redis that is away.
+    const { settledAt = Infinity } = written;
+    const isDisturbed = this.#evidence.troubles.of(node, at, settledAt).length > 0;
     const dismissed = this.#evidence.streams.filter((stream) => {
+      if (isDisturbed) return false;
       const isOfIt = this.#evidence.dismissed.get(token)?.has(stream.opening?.listener ?? '');
       return isOfIt && stream.isWhole && !by.has(stream) && stream.hasCarried(channel, at, at);
     });

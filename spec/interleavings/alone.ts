@@ -433,6 +433,10 @@ class Game implements Case {
     return false;
   }
 
+  mayLeaveOut(): boolean {
+    return false;
+  }
+
   mayEnd(): boolean {
     return false;
   }

@@ -101,6 +101,8 @@ class Game implements Case {
   #failures: Promise<unknown> = Promise.resolve();
   /** Channels of which Redis has lost the key. */
   readonly #keyless = new Set<string>();
+  /** Channels of which Redis has lost the audience. */
+  readonly #unattended = new Set<string>();
   readonly #witness = new Witness();
   readonly #streams: Stream[] = [];
   readonly #opening: Promise<void>[] = [];
@@ -344,7 +346,10 @@ class Game implements Case {
     const hub = this.#random.pick(this.#hubs);
     const failure = this.#random.pick([
       () => lose('nodes'),
-      () => lose(`audience:${name}`),
+      () => {
+        this.#unattended.add(name);
+        return lose(`audience:${name}`);
+      },
       () => {
         this.#keyless.add(name);
         return lose(`channel:${name}`);
@@ -647,6 +652,10 @@ class Game implements Case {
 
   mayBeCut(): boolean {
     return true;
+  }
+
+  mayLeaveOut(name: string): boolean {
+    return this.#keyless.has(name) && this.#unattended.has(name);
   }
 
   mayEnd(): boolean {
