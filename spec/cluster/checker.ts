@@ -23,8 +23,8 @@ export class Checker {
   readonly troubles = new Troubles();
   /** The processes that were alive at the end, or have ended in order. */
   readonly living = new Set<string>();
-  /** Processes that drop nothing, unless Redis was away. */
-  readonly draining = new Set<string>();
+  /** Since when each process drops nothing, unless Redis was away. */
+  readonly draining = new Map<string, number>();
   readonly #lease: number;
   // For how long each process was stopped.
   readonly #stops = new Map<string, number>();
@@ -186,7 +186,12 @@ export class Checker {
 
   /** A process that closes its hub has everything accepted first, if Redis is there. */
   #checkDrained({ token, node, happened, cause, outcome, at, droppedAt = at }: Written): void {
-    if (happened === undefined || outcome?.reasons.ended !== undefined || !this.draining.has(node)) return;
+    if (
+      happened === undefined ||
+      outcome?.reasons.ended !== undefined ||
+      droppedAt < (this.draining.get(node) ?? Infinity)
+    )
+      return;
     const began = Math.max(...this.#began.filter((begin) => begin <= at));
     if (this.troubles.of(node, began, droppedAt).some(({ what }) => what !== 'drain')) return;
     this.fault(

@@ -130,7 +130,8 @@ export class Outcomes {
     // One that was dismissed behind the write ends in order: it has to have heard what was written before. It does not wait
     // for a Redis that is away.
     const { settledAt = Infinity } = written;
-    const isDisturbed = this.#evidence.troubles.of(node, at, settledAt).length > 0;
+    const { troubles, lease } = this.#evidence;
+    const isDisturbed = troubles.of(node, at - 2 * lease, settledAt).length > 0;
     const dismissed = this.#evidence.streams.filter((stream) => {
       if (isDisturbed) return false;
       const isOfIt = this.#evidence.dismissed.get(token)?.has(stream.opening?.listener ?? '');

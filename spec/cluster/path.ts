@@ -98,7 +98,8 @@ export class Path {
 
   #hear({ place, channel, token }: StepOf<'event'>): void {
     const { says } = this;
-    if (this.#tokens.has(token)) this.#fault(`DOUBLE: ${says} heard ${token}`);
+    const where = place === undefined ? 'in a start' : placeOf(place);
+    if (this.#tokens.has(token)) this.#fault(`DOUBLE: ${says} heard ${token} of ${channel} ${where}`);
     if (!this.#client.channels.includes(channel)) this.#fault(`${says} heard ${token}, not for it`);
     if (token.startsWith('foreign')) this.#fault(`FOREIGN: ${says} heard ${token}`);
     this.#tokens.add(token);

@@ -50,7 +50,8 @@ export class Strikes {
   async strike(fault: Fault, cycle: Cycle): Promise<void> {
     const { checker } = this.#target;
     checker.count(fault.do);
-    const node = 'node' in fault ? this.#seat(fault.node).address.name : undefined;
+    const isOfAll = !('node' in fault) || ('empties' in fault && fault.empties);
+    const node = isOfAll ? undefined : this.#seat(fault.node).address.name;
     const isHarmless = ['hop', 'newcomer', 'job', 'dismiss', 'end channel'].includes(fault.do);
     const trouble = isHarmless ? undefined : checker.troubles.add({ what: fault.do, node, from: now() });
     await this.#do(fault, cycle);
@@ -147,7 +148,7 @@ export class Strikes {
   async #drain({ node, drain }: FaultOf<'drain node'>, cycle: Cycle): Promise<void> {
     const seat = this.#seat(node);
     const { name } = seat.address;
-    this.#target.checker.draining.add(name);
+    this.#target.checker.draining.set(name, now());
     seat.tell({ do: 'close', drain });
     await this.#exits(seat.replace(paceOf(cycle, node)));
   }
@@ -155,7 +156,7 @@ export class Strikes {
   async #work({ node, writes, seed }: FaultOf<'job'>): Promise<void> {
     const job = this.#jobs.shift() as Occupant;
     job.isDoomed = true;
-    this.#target.checker.draining.add(job.name);
+    this.#target.checker.draining.set(job.name, now());
     const redis = this.#seat(node).proxy.port;
     job.tell({ do: 'job', name: job.name, redis, writes, seed, drain: 5000 });
     await this.#exits(job);

@@ -114,10 +114,12 @@ local function takers_of(audience, nodes, topic, now, lease, is_known)
       entered[node] = true
     end
   end
-  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there.
+  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there. Where
+  -- no other node is alive, Redis was away for so long, and they will look at what they missed.
   if #lapsed > 0 then
     local subscribed = redis.pcall('PUBSUB', 'NUMSUB', topic)
-    if subscribed.err or subscribed[2] > #takers / 2 then
+    local isAlone = redis.call('ZCOUNT', nodes, text(now + 1), '+inf') <= 1
+    if isAlone or subscribed.err or subscribed[2] > #takers / 2 then
       for _, value in ipairs(lapsed) do takers[#takers + 1] = value end
     end
   end
