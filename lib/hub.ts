@@ -250,7 +250,6 @@ class Hub {
       { settings, sequence: this.#sequence, relay: this.#relay, wrote: wake },
       this.events,
       ended,
-      waiting,
     );
     this.registration = new Registration({
       channels: this.channels,

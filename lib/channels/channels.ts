@@ -16,8 +16,6 @@ import {
   differencesOf,
 } from '../core/options.js';
 import type { EndedChannels } from '../delivery/ended.js';
-import type { Feed } from '../delivery/feed.js';
-import type { WaitingNames } from '../delivery/waiting.js';
 import { Channel, type Station } from './channel.js';
 
 /** The options of a new channel. */
@@ -37,7 +35,6 @@ export class Channels implements Iterable<Channel> {
   readonly #station: Station;
   readonly #events: Events;
   readonly #ended: EndedChannels;
-  readonly #waiting: WaitingNames<Feed>;
   #closed = false;
 
   /** @internal There is one for each hub: `push.channels`. */
@@ -45,11 +42,9 @@ export class Channels implements Iterable<Channel> {
     hub: Omit<Station, 'events' | 'context' | 'lastEnd' | 'ended' | 'lingers' | 'left'>,
     events: Events,
     ended: EndedChannels,
-    waiting: WaitingNames<Feed>,
   ) {
     this.#events = events;
     this.#ended = ended;
-    this.#waiting = waiting;
     this.#station = {
       ...hub,
       events,
@@ -144,7 +139,6 @@ export class Channels implements Iterable<Channel> {
     const channel = new Channel<Data>(name, own, this.#station, isAdopted);
     this.#channels.set(name, channel);
     this.#ended.release(name);
-    channel.feed.isAwaited = this.#waiting.has(name);
     if (this.#events.has('create')) this.#events.emit('create', { channel: name });
     return channel;
   }

@@ -720,7 +720,7 @@ export class Follower {
     // Until a channel is made, what is retained under its name is of an earlier one.
     const mirrors = [...this.#mirrors.values()].filter(
       ({ member, begun }) =>
-        this.#subscribed.has(member.id) && (begun !== undefined || member.feed.isAwaited),
+        this.#subscribed.has(member.id) && (begun !== undefined || this.#hub.waiting.has(member.id)),
     );
     const questions = mirrors
       .filter(({ attached }) => full || !attached)
@@ -814,11 +814,12 @@ export class Follower {
 
   /** Begins with the channels that are awaited and can stand in order. */
   #join(channels: readonly Retained[], whole: ReadonlySet<Mirror>): void {
-    const { head } = this.#hub.sequence;
+    const { sequence, waiting } = this.#hub;
+    const { head } = sequence;
     for (const retained of channels) {
       const mirror = this.#mirrors.get(retained.chanId);
       if (mirror === undefined || mirror.attached || !whole.has(mirror)) continue;
-      if (!mirror.member.feed.isAwaited || isOfEarlier(mirror, retained)) continue;
+      if (!waiting.has(retained.chanId) || isOfEarlier(mirror, retained)) continue;
       const isInOrder = isWhole(retained) && retained.entries.every(({ seq }) => seq > head);
       if (isInOrder) this.#begin(mirror, retained, floorOf(retained));
     }
@@ -913,7 +914,7 @@ export class Follower {
   /** The next entry of a channel. */
   #take(mirror: Mirror, entry: Entry, isLate = false): void {
     const { seq, body, age, asker } = entry;
-    const { sequence, flush, tally } = this.#hub;
+    const { sequence, flush, tally, waiting } = this.#hub;
     const { label, feed } = mirror.member;
     mirror.last = seq;
     sequence.head = Math.max(sequence.head, seq);
@@ -929,7 +930,7 @@ export class Follower {
     }
     const frame = toFrame(body, { epoch: sequence.epoch, seq }, label, age);
     // Listeners that wait for the channel stand behind a late event: they must find it in the log when they join.
-    const isFirst = isLate && feed.isAwaited;
+    const isFirst = isLate && waiting.hasWaiter(feed.chanId);
     if (isFirst) flush.append(feed, frame);
     this.#welcome(feed);
     if (asker !== undefined) feed.track(tally(asker, seq, feed.listeners));
@@ -939,9 +940,8 @@ export class Follower {
 
   /** Has the listeners join that wait for the first event of a channel, its end included: they are among those it reaches. */
   #welcome(feed: Feed): void {
-    if (!feed.isAwaited) return;
-    feed.isAwaited = false;
-    this.#hub.waiting.resolve(feed.chanId, feed);
+    const { waiting } = this.#hub;
+    if (waiting.hasWaiter(feed.chanId)) waiting.resolve(feed.chanId, feed);
   }
 
   /** A channel of this name has ended at `seq`. Ends each one of the name that began before. */
@@ -963,7 +963,7 @@ export class Follower {
     const { member, attached, successor } = mirror;
     member.feed.end(seq);
     // Listeners that wait stand behind a late end: they can't join the channel any more.
-    if (attached && isLate && member.feed.isAwaited && !member.feed.log.isWhole) this.#miss(member.id, seq);
+    if (attached && isLate && !member.feed.log.isWhole) this.#miss(member.id, seq);
     if (attached) {
       if (!isLate) this.#welcome(member.feed);
       const position = { epoch: this.#hub.sequence.epoch, seq };
@@ -1001,12 +1001,13 @@ export class Follower {
 
   /** The log of a channel is what the backplane retains of it. */
   #load(mirror: Mirror, retained: Retained): void {
-    const { sequence, flush, malformed } = this.#hub;
-    const { feed, label } = mirror.member;
+    const { sequence, flush, malformed, waiting } = this.#hub;
+    const { id, feed, label } = mirror.member;
     const { last } = retained;
+    const known = this.#watches.get(id)?.known ?? 0;
     const lost = retained.entries.findLastIndex(({ body }) => body !== null && !isBody(body));
     const entries = retained.entries.slice(lost + 1);
-    if (lost >= 0) malformed(malformedEvent(mirror.member.id));
+    if (lost >= 0) malformed(malformedEvent(id));
     this.#begin(mirror, retained, floorOf({ entries, last }));
     for (const { body, seq, age } of entries) {
       if (body !== null) feed.log.append(toFrame(body, { epoch: sequence.epoch, seq }, label, age));
@@ -1019,12 +1020,16 @@ export class Follower {
     if (feed.log.size > 0 || [...feed.readers()].some((reader) => reader.standing(feed) < feed.log.floor))
       tellGap(feed);
     const newest = entries.at(-1);
-    // It can't stand in order any more: who waits for it is told so.
-    if (feed.isAwaited && (feed.hasBegun || newest !== undefined)) {
+    const isOver = newest?.body === null;
+    // It can't stand in order any more: listeners that wait for it are told so. Those that wait may have read its end before.
+    if (waiting.hasWaiter(id) && (isOver ? last > known : feed.hasBegun)) {
       this.#welcome(feed);
       this.#answer(feed, retained.entries);
     }
-    if (newest?.body === null) this.#end(mirror, last, lingerOf(newest));
+    if (!isOver) return;
+    this.#end(mirror, last, lingerOf(newest));
+    const watch = this.#watches.get(id);
+    if (watch !== undefined) watch.known = Math.max(watch.known, known);
   }
 
   /** Answers the writers of what came to a channel before it was followed. Some of it its listeners never get. */

@@ -266,9 +266,8 @@ export class Relay implements Node {
   /** Has what is retained of a channel that has ended arrive here, where it lingers on. */
   #recallEnded(name: string, terms: Terms, linger: number): void {
     if (this.#ended.has(name)) return;
-    const { settings, sequence, ended, waiting } = this.#station;
+    const { settings, sequence, ended } = this.#station;
     const feed = new Feed(name, channelSettings(terms, settings), sequence.head, ended.lastEnd(name));
-    feed.isAwaited = waiting.has(name);
     const done = () => this.#ended.delete(name);
     const member: Member = {
       id: name,

@@ -56,8 +56,6 @@ export class Feed {
   news: News | undefined;
   /** The `seq` of the last event, once the channel has ended. */
   endedAt: number | undefined;
-  /** Listeners may wait for its first event, to join it then. */
-  isAwaited = false;
 
   // What most feeds never have is made when they first do: an empty set weighs 0.2 KiB, and where there are very many feeds
   // a look into it misses the processor's caches twice.

@@ -646,7 +646,6 @@ export class Listener implements Reader, BehindReader, Waiter<Feed>, StreamOwner
       next.exempt(this);
     } else if (waiting.room > 0) this.#await(name);
     else this.#noticed().ends.push(name);
-    if (present !== undefined) present.isAwaited = true;
   }
 
   #await(name: string): void {

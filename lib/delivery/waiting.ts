@@ -41,6 +41,11 @@ export class WaitingNames<Found extends Readable> {
     return this.#size;
   }
 
+  /** Whether a listener waits for this name. */
+  hasWaiter(name: string): boolean {
+    return this.#size > 0 && this.#waiters.has(name);
+  }
+
   /** Whether a listener waits for this name, or will wait for it once it has read the end of the last channel. */
   has(name: string): boolean {
     return this.#waiters.has(name) || [...(this.#ended.get(name) ?? [])].some(isRead);

@@ -24,7 +24,8 @@ export class Path {
   readonly #fault: (text: string) => void;
   readonly #chains: Chain[] = [];
   readonly #present = new Map<string, Chain>();
-  readonly #tokens = new Set<string>();
+  // By channel: what was heard.
+  readonly #tokens = new Map<string, Set<string>>();
   // Of each epoch the last position that it was told; and of each writer the number that it heard last.
   readonly #told = new Map<string, number>();
   readonly #numbers = new Map<string, number>();
@@ -48,15 +49,21 @@ export class Path {
     const { place, gaps } = opening;
     if (this.isNew && gaps.length > 0) this.#fault(`${this.says} was told of a gap, and is new`);
     // What it hears of these now are starts.
-    for (const channel of gaps) this.#present.delete(channel);
+    for (const channel of gaps) this.#lose(channel);
     if (place !== undefined) this.#begins(place, opening);
   }
 
   take(step: Step): void {
     if (step.is === 'event') this.#hear(step);
-    else if (step.is === 'gap') for (const channel of step.channels) this.#present.delete(channel);
+    else if (step.is === 'gap') for (const channel of step.channels) this.#lose(channel);
     else if (this.#opened === undefined) this.#stand(step.place);
     else this.#begins(step.place, this.#opened);
+  }
+
+  /** Something of a channel is lost: it starts anew, also with events that were heard before. */
+  #lose(channel: string): void {
+    this.#present.delete(channel);
+    this.#tokens.delete(channel);
   }
 
   /** Everything up to where it stands now was heard. */
@@ -99,10 +106,12 @@ export class Path {
   #hear({ place, channel, token }: StepOf<'event'>): void {
     const { says } = this;
     const where = place === undefined ? 'in a start' : placeOf(place);
-    if (this.#tokens.has(token)) this.#fault(`DOUBLE: ${says} heard ${token} of ${channel} ${where}`);
+    const tokens = this.#tokens.get(channel) ?? new Set();
+    this.#tokens.set(channel, tokens);
+    if (tokens.has(token)) this.#fault(`DOUBLE: ${says} heard ${token} of ${channel} ${where}`);
     if (!this.#client.channels.includes(channel)) this.#fault(`${says} heard ${token}, not for it`);
     if (token.startsWith('foreign')) this.#fault(`FOREIGN: ${says} heard ${token}`);
-    this.#tokens.add(token);
+    tokens.add(token);
     // What came late comes in a start, behind later ones.
     if (place === undefined) return;
     if (this.#opened !== undefined) {

@@ -68,7 +68,7 @@ export interface Case {
   isLoose(stream: Stream, name: string): boolean;
   /** Whether it may fall off the history of a channel. */
   mayBeCut(stream: Stream): boolean;
-  /** Whether outcomes may leave out streams that heard it: Redis has lost all that it knew of the channel and its nodes. */
+  /** Whether outcomes may leave out streams that heard it: Redis has lost all that it knew of them. */
   mayLeaveOut(name: string): boolean;
   /** Whether a stream may be ended in order: because its hub has closed, or has dismissed it. */
   mayEnd(): boolean;
@@ -436,7 +436,8 @@ class Walk {
   #lose(names: readonly string[], { id = '', head }: Told): void {
     for (const name of names) {
       // A hub that hears too late of a channel that another one made.
-      const isAwaited = !this.#case.isWhole && this.#waiting.has(name);
+      const isJoining = this.#readings.get(name)?.isJoining === true;
+      const isAwaited = !this.#case.isWhole && (this.#waiting.has(name) || isJoining);
       const excuse = this.#case.excuseLoss(this.#stream, name, this.#next.has(name) || isAwaited);
       if (excuse === undefined) this.fail(`was told that something of ${name} is lost`);
       this.excuses.push(excuse as string);

@@ -72,6 +72,8 @@ export async function play(seed: number, stage: Stage): Promise<Record<string, n
   });
   try {
     return await Promise.race([game.play(), watchdog]);
+  } catch (error) {
+    throw new Anomaly(`${(error as Error).message}\n  with ${game.troubles}`);
   } finally {
     clearTimeout(bark);
     await game.close();
@@ -103,6 +105,8 @@ class Game implements Case {
   readonly #keyless = new Set<string>();
   /** Channels of which Redis has lost the audience. */
   readonly #unattended = new Set<string>();
+  /** Hubs that Redis has taken for dead. */
+  readonly #expired = new Set<Hub>();
   readonly #witness = new Witness();
   readonly #streams: Stream[] = [];
   readonly #opening: Promise<void>[] = [];
@@ -361,7 +365,9 @@ class Game implements Case {
   }
 
   /** As after a pause of a process beyond its lease. */
-  async #expire({ number, line }: Hub): Promise<void> {
+  async #expire(hub: Hub): Promise<void> {
+    const { number, line } = hub;
+    this.#expired.add(hub);
     const { redis } = this.#stage;
     const nodes = `{${this.#prefix}}:nodes`;
     const all = (await redis.command('ZRANGE', nodes, '0', '-1')) as string[];
@@ -548,6 +554,15 @@ class Game implements Case {
     };
   }
 
+  /** What was done to Redis, and to the hubs. */
+  get troubles(): string {
+    const hubs = this.#hubs.map(({ line: { resets, lost } }) => {
+      return { resets, lost: lost.map(({ chanId, seq }) => `${seq}@${chanId}`) };
+    });
+    const expired = [...this.#expired].map(({ number }) => number);
+    return JSON.stringify({ hubs, expired, keyless: [...this.#keyless], unattended: [...this.#unattended] });
+  }
+
   /** Who waits for what. */
   get pending(): string {
     const opening = this.#streams.filter(({ opening, over }) => opening === undefined && !over);
@@ -655,7 +670,9 @@ class Game implements Case {
   }
 
   mayLeaveOut(name: string): boolean {
-    return this.#keyless.has(name) && this.#unattended.has(name);
+    // Redis takes a node without a lease and without a connection for one that will not come back.
+    const isGone = [...this.#expired].some(({ line }) => line.resets > 0);
+    return isGone || (this.#keyless.has(name) && this.#unattended.has(name));
   }
 
   mayEnd(): boolean {
