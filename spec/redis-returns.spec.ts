@@ -1,7 +1,16 @@
 import { expect } from 'chai';
-import type { Channel, Comet } from '../lib/index.js';
+import type { Channel, Comet, Outcome } from '../lib/index.js';
 import { EventClient, told } from './support/client.js';
-import { listen, type NodeOptions, node, nodes, rawClient, type TestNode, until } from './support/nodes.js';
+import {
+  bare,
+  listen,
+  type NodeOptions,
+  node,
+  nodes,
+  rawClient,
+  type TestNode,
+  until,
+} from './support/nodes.js';
 import { TcpProxy } from './support/proxy.js';
 import { RedisServer } from './support/redis.js';
 
@@ -356,6 +365,124 @@ describe('A stream that waits for a name', () => {
       expect(gaps(client)).to.deep.equal([]);
       client.close();
     }
+  });
+
+  describe('is counted by the outcomes of the writes on the new channel', () => {
+    const counts = ({ listeners, delivered, unknown }: Outcome) => ({ listeners, delivered, unknown });
+    const all = (count: number) => ({ listeners: count, delivered: count, unknown: 0 });
+
+    it('counts a stream of another node that waited for the name, from the first write on', async () => {
+      const { a, b } = await pair();
+      open(a, 'chat');
+      const client = await b.listen(['news', 'chat']);
+      const news = open(a, 'news');
+      const outcomes = await Promise.all(['1', '2', '3'].map((data) => news.send(data)));
+      expect(outcomes.map(counts)).to.deep.equal([all(1), all(1), all(1)]);
+      expect(await client.heard(3)).to.deep.equal(['1', '2', '3']);
+    });
+
+    it('counts the streams of all nodes, that of the writer included', async () => {
+      const { a, b } = await pair();
+      open(a, 'chat');
+      for (const each of [a, b, b]) await each.listen(['news', 'chat']);
+      const outcome = await open(a, 'news').send('first', { perNode: true });
+      expect(counts(outcome)).to.deep.equal(all(3));
+      const nodes = Object.entries(outcome.perNode ?? {}).map(([id, { delivered }]) => [bare(id), delivered]);
+      expect(nodes.toSorted()).to.deep.equal([
+        ['a', 1],
+        ['b', 2],
+      ]);
+    });
+
+    it('counts a stream whose request came with one that was made a moment before', async () => {
+      const { a, b } = await pair();
+      open(a, 'chat');
+      for (let round = 0; round < 10; round += 1) {
+        const client = await b.listen([`news ${round}`, 'chat']);
+        expect(counts(await open(a, `news ${round}`).send('first'))).to.deep.equal(all(1));
+        client.close();
+      }
+    });
+
+    it('counts it in each channel of the name that is made and ended in one turn', async () => {
+      const { a, b } = await pair();
+      const chat = open(a, 'chat');
+      const client = await b.listen(['news', 'chat']);
+      for (const round of ['1', '2', '3']) {
+        const news = open(a, 'news');
+        const outcome = news.send(round);
+        news.end();
+        expect(counts(await outcome)).to.deep.equal(all(1));
+        await chat.send(`chat ${round}`);
+        await client.until(() => client.messages.includes(`chat ${round}`));
+      }
+      expect(gaps(client)).to.deep.equal([]);
+    });
+
+    it('counts a stream that carried the channel before it was ended and made anew', async () => {
+      const { a, b } = await pair();
+      open(a, 'chat');
+      const news = open(a, 'news');
+      const client = await b.listen(['news', 'chat']);
+      news.end();
+      await client.until(() => ends(client).length > 0);
+      expect(counts(await open(a, 'news').send('new'))).to.deep.equal(all(1));
+    });
+
+    it('settles with nobody, and at once, where the stream has left', async () => {
+      // Far beyond the time of the test.
+      const { a, b } = await pair({ deadline: 100_000 });
+      open(a, 'chat');
+      for (let round = 0; round < 10; round += 1) {
+        const client = await b.listen([`news ${round}`, 'chat']);
+        await leave(b, client);
+        expect(counts(await open(a, `news ${round}`).send('first'))).to.deep.equal(all(0));
+      }
+      // It counts as one of theirs on the own node, too.
+      await leave(a, await a.listen(['own', 'chat']));
+      expect(counts(await open(a, 'own').send('first'))).to.deep.equal(all(0));
+    });
+
+    it('settles with nobody, and at once, where its node can have no more channels', async () => {
+      const { redis, a } = await pair();
+      const small = await node(redis.port, { node: 'small', maxVirtualChannels: 1 });
+      open(a, 'chat');
+      const client = await small.listen(['news', 'chat']);
+      const news = open(a, 'news');
+      expect((await Promise.all([news.send('1'), news.send('2')])).map(counts)).to.deep.equal([
+        all(0),
+        all(0),
+      ]);
+      await client.until(() => ends(client).length > 0);
+      expect(counts(await news.send('3'))).to.deep.equal(all(0));
+    });
+
+    it('is no more asked for once no stream waits', async () => {
+      const { redis, a, b } = await pair({ lease: 600 });
+      open(a, 'chat');
+      const client = await b.listen(['news', 'chat']);
+      const raw = await rawClient(redis);
+      const audience = () => raw.hKeys('{express-comet}:audience:news');
+      expect((await audience()).map(bare)).to.deep.equal(['b']);
+      client.close();
+      await until(async () => (await audience()).length === 0);
+    });
+
+    it('is asked for again where Redis has lost that it waits', async () => {
+      const { redis, a, b } = await pair({ lease: 600 });
+      open(a, 'chat');
+      await b.listen(['news', 'chat']);
+      const raw = await rawClient(redis);
+      await raw.del('{express-comet}:audience:news');
+      await until(async () => (await raw.hLen('{express-comet}:audience:news')) === 1);
+      expect(counts(await open(a, 'news').send('first'))).to.deep.equal(all(1));
+    });
+
+    it('asks for no name of a request that is refused', async () => {
+      const { redis, b } = await pair();
+      expect((await answer(b, ['x', 'y'])).status).to.equal(404);
+      expect(await (await rawClient(redis)).keys('*audience*')).to.deep.equal([]);
+    });
   });
 
   describe('on a node that was cut off meanwhile', () => {

@@ -2,11 +2,11 @@ import { parseArgs } from 'node:util';
 import { addFigures, noFigures } from './figures.js';
 import { afterOne } from './hooks.js';
 import type { Result } from './machine.js';
-import { type Draws, planOf, USUAL } from './plan.js';
+import { type Draws, planOf } from './plan.js';
 
 // The long run: npx tsx spec/cluster/long.ts [--cycles 200 --base SEED]
 // One cluster again: npx tsx spec/cluster/long.ts --seed SEED --nodes 2
-// Only some faults: --draw 'demote,hop'; with `foreign` there is another environment on the same Redis. All: --draw all.
+// Only some faults: --draw 'demote,hop'; with `foreign` there is another environment on the same Redis.
 
 // The machine needs what mocha has, or its stand-in.
 const { run } = await import('./machine.js');
@@ -24,8 +24,7 @@ const { values } = parseArgs({
   },
 });
 const length = Number(values.length);
-const drawn = values.draw === undefined ? USUAL : (new Set(values.draw.split(',')) as unknown as Draws);
-const draws = values.draw === 'all' ? undefined : drawn;
+const draws = values.draw === undefined ? undefined : (new Set(values.draw.split(',')) as unknown as Draws);
 
 // A server that was started ends with this process, if that ends in order.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));

@@ -32,10 +32,6 @@ export interface Plan {
 export type Draws = ReadonlySet<Kind | 'foreign'>;
 
 const ALL: Draws = new Set([...Object.values(GROUPS).flat(), 'foreign']);
-// After these an outcome may leave out streams, where a key was lost or the connection too (docs/cluster.md).
-const LEAVING_OUT = ['lose key', 'end channel', 'dismiss'];
-/** The draws of `npm test`. */
-export const USUAL: Draws = new Set([...ALL].filter((kind) => !LEAVING_OUT.includes(kind)));
 // A third of it is longer than the sweep of a hub takes a pause for: a node that was stopped does not look at once by chance.
 const LONG_LEASE = 4500;
 type Group = keyof typeof GROUPS;
