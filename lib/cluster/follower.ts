@@ -496,13 +496,20 @@ export class Follower {
     else this.#conclude(round, round.snapshot);
   }
 
-  /** A channel has ended at `seq` on another node, and nothing of that arrived. */
-  missed(chanId: string, seq: number): void {
+  /**
+   * The engine knows a channel as one that has ended at `seq`, and nothing of that arrived. Returns the channel of this name
+   * that was made after that, and that the engine has lost.
+   */
+  missed(chanId: string, seq: number): Member | undefined {
+    let lost: Mirror | undefined;
     for (const mirror of this.#mirrorsOf(chanId)) {
+      if (mirror.begun === undefined) continue;
       // Its end may be on the way, or still be in the log.
-      if (mirror.begun !== undefined && mirror.begun < seq) mirror.overSince = this.#rounds;
+      if (mirror.begun < seq) mirror.overSince = this.#rounds;
+      else if (!mirror.isEnding) lost = mirror;
     }
     this.lookSoon();
+    return lost?.member;
   }
 
   /** The end of a channel of this node has been accepted, or there is nothing left to end. */
@@ -1093,7 +1100,8 @@ export class Follower {
     }
     for (const chanId of this.#mirrors.keys()) {
       for (const mirror of this.#mirrorsOf(chanId)) {
-        if (mirror.begun !== undefined) mirror.begun = 0;
+        // An end of the old epoch is one of an earlier channel still.
+        if (mirror.begun !== undefined) mirror.begun = Math.min(mirror.begun, head);
         mirror.heardEnd = NO_END;
       }
     }
@@ -1134,9 +1142,9 @@ function isWhole(retained: Retained): boolean {
   return floorOf(retained) === retained.made;
 }
 
-/** Whether what is retained has ended, and the mirror's channel is yet to be made: it will begin behind that. */
-function isOfEarlier({ begun }: Mirror, { entries }: Retained): boolean {
-  return begun === undefined && entries.at(-1)?.body === null;
+/** Whether what is retained is of a channel that had ended before the mirror's was made. */
+function isOfEarlier({ begun = Infinity }: Mirror, { entries, last }: Retained): boolean {
+  return entries.at(-1)?.body === null && last <= begun;
 }
 
 function malformedEvent(chanId: string): MalformedMessageError {

@@ -197,8 +197,11 @@ export class Relay implements Node {
       return;
     }
     // It may end there meanwhile, and is not to be made anew by that.
-    if (isAdopted) return;
-    // Behind the end of another one of its name, and before all that is written on it.
+    if (!isAdopted) this.#make(member);
+  }
+
+  /** Makes a channel known to the backplane: behind the end of another one of its name, and before all that is written on it. */
+  #make(member: Member): void {
     this.#making.add(member);
     const made = (begun: number) => {
       this.#making.delete(member);
@@ -210,7 +213,7 @@ export class Relay implements Node {
       ++this.#writes,
       false,
       { waits: false, accepted: ({ seq }) => made(seq), refused: () => made(0) },
-      { made: terms },
+      { made: member.terms },
     );
   }
 
@@ -626,7 +629,10 @@ export class Relay implements Node {
     for (let first = 0; first < members.length; first += HOLD) {
       const channels = new Map(members.slice(first, first + HOLD).map(({ id, terms }) => [id, terms]));
       const ended = await this.#attempt(() => link.hold(channels));
-      for (const [chanId, seq] of ended ?? []) this.#follower.missed(chanId, seq);
+      for (const [chanId, seq] of ended ?? []) {
+        const lost = this.#follower.missed(chanId, seq);
+        if (lost !== undefined) this.#make(lost);
+      }
     }
   }
 
