@@ -97,6 +97,8 @@ export class Judge {
   readonly #case: Case;
   readonly #byName = new Map<string, Item[]>();
   readonly #empty = new Set<Item>();
+  // What was wrong with streams while they were waited for.
+  readonly #wrong = new Map<Stream, Error>();
 
   constructor(of: Case) {
     this.#case = of;
@@ -122,7 +124,8 @@ export class Judge {
     if (stream.over) return true;
     try {
       return new Walk(stream, this.#case, this).missing === undefined;
-    } catch {
+    } catch (error) {
+      this.#wrong.set(stream, error as Error);
       return true;
     }
   }
@@ -141,7 +144,9 @@ export class Judge {
       const isEnded = (reason === 'drained' || reason === 'dismissed') && this.#case.mayEnd();
       if (walk.carried.size > 0 && !isCut && !isEnded) walk.fail(`was closed for no reason (${reason})`);
     } else if (walk.carried.size === 0) walk.fail('was not closed at its end');
-    else if (walk.missing !== undefined) walk.fail(`missed ${walk.missing}`);
+    else if (walk.missing !== undefined) {
+      walk.fail(`missed ${walk.missing}, and was wrong before: ${this.#wrong.get(stream)?.message}`);
+    }
   }
 
   /** Whether a stream carried the channel of an item when it opened, or waited for it. */

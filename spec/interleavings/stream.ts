@@ -78,7 +78,10 @@ export class Stream {
     this.#request = get({ socketPath: server, path: `${path}?${query.join('&')}`, headers, agent: false });
     this.#request.on('response', (response) => this.#read(response));
     this.#request.on('error', () => {});
-    this.#request.on('close', () => this.#end());
+    // With a response, the stream is over when that was read to its end: the request closes with its socket.
+    this.#request.on('close', () => {
+      if (this.#response === undefined) this.#end();
+    });
     await this.until(() => this.opening !== undefined);
   }
 
