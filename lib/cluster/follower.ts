@@ -840,7 +840,8 @@ export class Follower {
       const isAlive = terms !== undefined && linger === undefined;
       const isLost =
         watch.isCurrent && this.#mirrors.get(name) === undefined && (isAlive || lastEnd > watch.known);
-      watch.isCurrent = !isLost;
+      // A channel that was made while the node looked is yet to be found.
+      watch.isCurrent = !isLost && !this.#made.has(name);
       if (isLost) this.#find(name);
     }
   }

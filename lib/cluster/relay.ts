@@ -355,6 +355,8 @@ export class Relay implements Node {
         writer?.refused(happened, cause);
         this.#drops.add({ channel, event: event ?? 'message', happened, cause });
         const reason = cause instanceof ChannelEndedError ? 'ended' : 'backplane';
+        // Its end has yet to arrive, or got lost.
+        if (reason === 'ended' && member.feed.endedAt === undefined) this.#follower.lookSoon();
         const listeners = Math.max(member.feed.listeners, 1);
         const outcome = happened === 'never' ? refusedOf(listeners, reason) : unknownOf(listeners);
         this.#answers.giveUp(number, outcome);

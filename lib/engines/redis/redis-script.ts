@@ -4,8 +4,8 @@ import { VERSION } from './codec.js';
  * What Redis does for a node, each as one script, and so at one moment: nothing of another node's comes between. All keys
  * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
  *
- * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, and of each node
- *                    life:<node>, its version and the connections by which it speaks
+ * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, looked (when a node did so
+ *                    last), and of each node life:<node>, its version and the connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
  * ended      zset    names of channels that have ended, by the seq of the last end; '' by the seq up to which ends may
  *                    have been forgotten
@@ -114,12 +114,10 @@ local function takers_of(audience, nodes, topic, now, lease, is_known)
       entered[node] = true
     end
   end
-  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there. Where
-  -- no other node is alive, Redis was away for so long, and they will look at what they missed.
+  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there.
   if #lapsed > 0 then
     local subscribed = redis.pcall('PUBSUB', 'NUMSUB', topic)
-    local isAlone = redis.call('ZCOUNT', nodes, text(now + 1), '+inf') <= 1
-    if isAlone or subscribed.err or subscribed[2] > #takers / 2 then
+    if subscribed.err or subscribed[2] > #takers / 2 then
       for _, value in ipairs(lapsed) do takers[#takers + 1] = value end
     end
   end
@@ -165,7 +163,7 @@ end
 
 -- Nothing is made where there is a channel. All nodes are told of one that is made. Returns the seq up to which ends are of
 -- earlier channels of the name.
-local function make(channel, log, audience, ended, terms, keep, all, name)
+local function make(channel, log, audience, ended, terms, keep, lease, all, name)
   local line = redis.call('HMGET', channel, 'open', 'last', 'terms')
   if line[1] ~= '1' or not line[3] then
     local newest, is_over = last_of(log)
@@ -183,7 +181,7 @@ local function make(channel, log, audience, ended, terms, keep, all, name)
     end
     local after = text(math.max(forgotten(ended), before))
     redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', after)
-    redis.call('HSETNX', audience, '', '0')
+    redis.call('HSETNX', audience, '', line[2] and text(clock() + lease) or '0')
     local place = epoch .. ' ' .. last .. ' ' .. made .. ' ' .. after
     redis.call('PUBLISH', all, '${VERSION} n ' .. place .. '\\n' .. name .. '\\n' .. terms)
   end
@@ -227,7 +225,7 @@ if op == 'append' then
       return { 'ended' }
     end
     if made ~= '' then
-      local begun = make(channel, log, audience, ended, made, keep, topic, name)
+      local begun = make(channel, log, audience, ended, made, keep, lease, topic, name)
       redis.call('ZADD', accepted, number, number .. ':' .. begun .. ':{}')
       return { 'ok', begun }
     end
@@ -306,7 +304,7 @@ if op == 'append' then
     if stale or length == 1 then follow('PEXPIRE', log, lives) end
     if not body then
       follow('HSET', channel, 'lingers', text(now + linger))
-      for _, key in ipairs({ channel, log }) do
+      for _, key in ipairs({ channel, log, audience }) do
         if redis.call('PTTL', key) < tonumber(linger) then follow('PEXPIRE', key, linger) end
       end
     end
@@ -326,6 +324,14 @@ if op == 'sync' then
   if not epoch then return { 'epoch' } end
   local now = clock()
   redis.call('HSETNX', hub, 'life:' .. node, ARGV[7])
+  -- If no node has looked for so long, Redis was away. The nodes that were alive then will look at what they missed.
+  local looked = count(redis.call('HGET', hub, 'looked'))
+  if now - looked > lease * 2 / 3 then
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], text(looked), text(now))) do
+      redis.call('ZADD', KEYS[2], text(now + lease), other)
+    end
+  end
+  redis.call('HSET', hub, 'looked', text(now))
   renew(KEYS[2], node, now, lease)
   redis.call('ZADD', KEYS[2], now + lease, node)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - keep)) do
@@ -368,19 +374,19 @@ end
 
 -- KEYS: hub, ended, then channel, log and audience of each
 if op == 'hold' then
-  local keep, all = tonumber(ARGV[2]), ARGV[3]
+  local keep, lease, all = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
   local over = {}
   if not epoch then return over end
   for index = 0, (#KEYS - 2) / 3 - 1 do
     local channel, log, audience = KEYS[3 + 3 * index], KEYS[4 + 3 * index], KEYS[5 + 3 * index]
-    local name, terms = ARGV[4 + 2 * index], ARGV[5 + 2 * index]
+    local name, terms = ARGV[5 + 2 * index], ARGV[6 + 2 * index]
     local line = redis.call('HMGET', channel, 'open', 'last')
     local newest, is_over
     if not line[1] then newest, is_over = last_of(log) end
     if line[1] == '0' or is_over then
       over[#over + 1] = text(index)
       over[#over + 1] = position(line[2]) or newest or text(head)
-    else make(channel, log, audience, KEYS[2], terms, keep, all, name) end
+    else make(channel, log, audience, KEYS[2], terms, keep, lease, all, name) end
   end
   return over
 end

@@ -188,7 +188,7 @@ class RedisLink implements RemoteLink {
     const ended = await this.#run<string[]>(
       'hold',
       [this.#keys.hub, this.#keys.ended, ...keys],
-      [String(this.keep), this.#connected().topics.all, ...terms],
+      [String(this.keep), String(this.lease), this.#connected().topics.all, ...terms],
     );
     return new Map([...pairs(ended)].map(([index, seq]) => [chanIds[Number(index)] as string, seq]));
   }
