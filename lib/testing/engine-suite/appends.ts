@@ -176,6 +176,40 @@ export const appends: readonly Scene[] = [
     checkRespondents((await ann.append('news', '1', { asks: true })).nodes, [ann, 2], [cy, 2]);
   }),
 
+  remote(
+    'who awaits a channel takes its writes from the first on, and nothing of it arrives',
+    async (stage) => {
+      const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
+      await bob.awaitChannels({ news: 3, sport: 1 });
+      await cy.awaitChannels({ news: 2 });
+      await cy.unsubscribe('news');
+      equal((await ann.find('news')).size, 0, 'to await a channel does not make it');
+      await ann.create('news');
+      checkRespondents((await ann.append('news', '1', { asks: true })).nodes, [bob, 3]);
+      await bob.caughtUp();
+      deepEqual(bob.bodies(), []);
+    },
+  ),
+
+  remote('who takes the writes of a channel takes those of the next one of its name', async (stage) => {
+    const [ann, bob, cy] = await stage.nodes('ann', 'bob', 'cy');
+    await ann.create('news');
+    for (const node of [bob, cy]) await node.listen(['news'], 2);
+    await ann.append('news', null);
+    await cy.unsubscribe('news');
+    await ann.create('news');
+    checkRespondents((await ann.append('news', '1', { asks: true })).nodes, [bob, 2]);
+  }),
+
+  remote('a thousand channels can be awaited at once', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    const chanIds = Array.from({ length: 1000 }, (_, index) => `room ${index}`);
+    await bob.awaitChannels(Object.fromEntries(chanIds.map((chanId) => [chanId, 1])));
+    for (const chanId of ['room 0', 'room 999']) {
+      checkRespondents((await ann.append(chanId, '1', { asks: true })).nodes, [bob, 1]);
+    }
+  }),
+
   remote('who has unsubscribed takes no write', async (stage) => {
     const [ann, bob] = await stage.nodes('ann', 'bob');
     await ann.create('news', 'sport');

@@ -96,6 +96,24 @@ export const channels: readonly Scene[] = [
     deepEqual(bob.madeChannels, ['news', 'sport', 'news']);
   }),
 
+  any('that a channel is made is told with its terms, and where the order stood', async (stage) => {
+    const [ann, bob] = await stage.nodes('ann', 'bob');
+    await ann.make('news', OWN_TERMS);
+    await ann.append('news', '1');
+    const { seq: end } = await ann.append('news', null);
+    await ann.make('news', TERMS);
+    await bob.listen(['news']);
+    await ann.append('news', '2');
+    await bob.caughtUp();
+    const [first, second] = bob.creations;
+    deepEqual([first?.terms, second?.terms], [OWN_TERMS, TERMS]);
+    deepEqual([first?.epoch, second?.epoch], [ann.epoch, ann.epoch]);
+    const { last = 0, made, lastEnd = 0 } = second ?? {};
+    ok(last >= end && lastEnd >= end, `it ended at ${end}, and was made anew at ${last}, behind ${lastEnd}`);
+    equal(made, last, 'nothing stands behind where it was made');
+    equal(bob.entries.find(({ body }) => body === '2')?.previous, last);
+  }),
+
   remote('that a channel is made arrives where it stands in the order', async (stage) => {
     const [ann, bob] = await stage.nodes('ann', 'bob');
     await ann.create('sport');

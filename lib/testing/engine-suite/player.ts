@@ -33,7 +33,7 @@ export class Player implements Node {
   readonly arrivals: (Entry | string)[] = [];
   readonly words: string[] = [];
   /** Channels that were made, as that came. */
-  readonly madeChannels: string[] = [];
+  readonly creations: Made[] = [];
   /** How often the connection was there, and how often it was lost. */
   readonly lives = { begun: 0, lost: 0 };
   /** Is called inside `receive`. */
@@ -69,6 +69,11 @@ export class Player implements Node {
   get remote(): RemoteLink {
     if (this.link.direct !== undefined) throw new Error('The link is direct.');
     return this.link;
+  }
+
+  /** The names of the channels that were made, as that came. */
+  get madeChannels(): readonly string[] {
+    return this.creations.map(({ chanId }) => chanId);
   }
 
   get entries(): readonly Entry[] {
@@ -118,6 +123,12 @@ export class Player implements Node {
     for (const chanId of chanIds) this.#listeners.set(chanId, listeners);
     await this.#watch.during('subscribe', () => this.remote.subscribe(chanIds));
     await this.sync(chanIds.map((chanId) => [chanId, null]));
+  }
+
+  /** Says that so many listeners wait for channels. */
+  async awaitChannels(listeners: Readonly<Record<string, number>>): Promise<void> {
+    const names = new Map(Object.entries(listeners));
+    await this.#watch.during('awaitChannels', () => this.remote.awaitChannels(names));
   }
 
   async unsubscribe(...chanIds: string[]): Promise<void> {
@@ -244,8 +255,8 @@ export class Player implements Node {
     this.#watch.told();
   }
 
-  made({ chanId }: Made): void {
-    this.madeChannels.push(chanId);
+  made(made: Made): void {
+    this.creations.push(made);
     this.#watch.told();
   }
 
