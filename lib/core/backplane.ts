@@ -133,6 +133,7 @@ export interface Retained {
 export interface Made extends Pick<Retained, 'chanId' | 'made' | 'lastEnd' | 'last'> {
   /** The life of the order in which it was made. */
   readonly epoch: string;
+  /** How it is made on another node. */
   readonly terms: Terms;
 }
 
