@@ -117,6 +117,7 @@ export class Outcomes {
       )
       .filter((stream) => stream.hasCarried(channel, at, settledAt))
       .filter((stream) => (stream.endedAt ?? Infinity) > settledAt && !by?.has(stream))
+      .filter(({ node }) => !this.#wasDead(node, written))
       .map(({ node }) => `FALSE SUCCESS: ${says}; a client on ${node} was there and did not hear it`);
   }
 
@@ -151,6 +152,15 @@ export class Outcomes {
     if (outcome.unknown > 0 || isRefused || outcome.listeners >= certain.length) return [];
     const nodes = certain.map((stream) => stream.node).join();
     return [`LEFT OUT: ${says}; ${heard.length} heard it, ${dismissed.length} were dismissed, on ${nodes}`];
+  }
+
+  /** Whether a node was stopped for longer than its lease, and has lost its connection to Redis. */
+  #wasDead(node: string, { at, settledAt = Infinity }: Written): boolean {
+    const { troubles, lease } = this.#evidence;
+    const stop = troubles.of(node, at, settledAt).find(({ what, from }) => {
+      return what === 'stop node' && at - from > lease;
+    });
+    return stop !== undefined && troubles.of(node, stop.from, settledAt).length > 1;
   }
 
   /** Whether Redis may have taken the node of a stream for dead. */

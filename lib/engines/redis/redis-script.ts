@@ -5,7 +5,7 @@ import { VERSION } from './codec.js';
  * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
  *
  * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, looked (when a node did so
- *                    last), and of each node life:<node>, its version and the connections by which it speaks
+ *                    last, and its lease), and of each node life:<node>, its version and the connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
  * ended      zset    names of channels that have ended, by the seq of the last end; '' by the seq up to which ends may
  *                    have been forgotten
@@ -324,14 +324,14 @@ if op == 'sync' then
   if not epoch then return { 'epoch' } end
   local now = clock()
   redis.call('HSETNX', hub, 'life:' .. node, ARGV[7])
-  -- If no node has looked for so long, Redis was away. The nodes that were alive then will look at what they missed.
-  local looked = count(redis.call('HGET', hub, 'looked'))
-  if now - looked > lease * 2 / 3 then
-    for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], text(looked), text(now))) do
-      redis.call('ZADD', KEYS[2], text(now + lease), other)
+  -- If the node that looked last did so too long ago, Redis was away. The nodes that were alive then will look at what they missed.
+  local looked, pace = string.match(redis.call('HGET', hub, 'looked') or '', '^(%d+) (%d+)$')
+  if looked and now - tonumber(looked) > tonumber(pace) * 2 / 3 then
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], looked, text(now))) do
+      redis.call('ZADD', KEYS[2], text(now + tonumber(pace)), other)
     end
   end
-  redis.call('HSET', hub, 'looked', text(now))
+  redis.call('HSET', hub, 'looked', text(now) .. ' ' .. text(lease))
   renew(KEYS[2], node, now, lease)
   redis.call('ZADD', KEYS[2], now + lease, node)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - keep)) do
