@@ -96,11 +96,9 @@ local function renew(nodes, node, now, lease)
 end
 
 -- The nodes of an audience that take what is published on a topic, and after each the listeners that it was last known to have.
--- If the key was lost, these are all nodes that are alive, until each of them has entered it again. The key of a channel that is
--- not known either was lost with the epoch, or never made.
-local function takers_of(audience, nodes, topic, now, lease, is_known)
-  local present, takers, lapsed = redis.call('HGETALL', audience), {}, {}
-  local complete = is_known and now + lease or 0
+-- If the key was lost, these are all nodes that are alive, until each of them has entered it again.
+local function takers_of(audience, nodes, topic, now, lease)
+  local present, takers, lapsed, complete = redis.call('HGETALL', audience), {}, {}, now + lease
   local entered = {}
   for index = 1, #present, 2 do
     local node, listeners = present[index], present[index + 1]
@@ -230,9 +228,11 @@ if op == 'append' then
       return { 'ok', begun }
     end
 
+    -- Neither key is known: both were lost with the epoch, or this is the first channel of the name.
+    if not line[1] and not line[2] then redis.call('HSETNX', audience, '', '0') end
     if asks then
       renew(nodes, node, now, lease)
-      takers = takers_of(audience, nodes, topic, now, lease, line[1] or line[2])
+      takers = takers_of(audience, nodes, topic, now, lease)
     else takers = {} end
     seq = redis.call('HINCRBY', hub, 'seq', 1)
     local previous = position(line[2]) or newest or text(seq - 1)
