@@ -72,6 +72,8 @@ interface Mirror {
   last: number;
   /** It was ended on this node. Its end has yet to arrive. */
   isEnding: boolean;
+  /** It had ended before it was added: its history is read. */
+  isRecalled: boolean;
   /** Ends up to this `seq` are of earlier channels of its name. Undefined until the backplane has made the channel. */
   begun: number | undefined;
   /** The last end that arrived while the channel was not followed. */
@@ -86,11 +88,11 @@ interface Mirror {
 
 /** A name that listeners wait for, and of which no channel is followed. */
 interface Watch {
-  /** Every end of a channel of the name up to this `seq` has been told to those who wait. */
+  /** Listeners that wait need not be told of ends up to this `seq`. */
   known: number;
   /** Whether the whole of the next channel arrives here, and its writers count this node. */
   isCurrent: boolean;
-  /** Events arrived of a channel of which the engine has lost what it knows. Those who wait were told. */
+  /** An event came of a channel whose making was never told. The listeners that wait were told of a gap. */
   isMissed: boolean;
 }
 
@@ -104,7 +106,7 @@ interface Round {
   readonly whole: ReadonlySet<Mirror>;
   /** Names whose audience this node entered before its mark. */
   readonly entered: ReadonlyMap<string, Watch>;
-  /** What was known of all names that are awaited before its mark. */
+  /** What was known of all names that are awaited before its mark. Only in a full look. */
   readonly findings: Findings | undefined;
   readonly done: Deferred<void>;
   marked: boolean;
@@ -172,7 +174,7 @@ export class Follower {
   // More came than could be held back.
   #isFlooded = false;
   readonly #watches = new Map<string, Watch>();
-  // Names that are awaited, and of which a channel was made; or any of them may have been.
+  // Names that the next look looks for. If `#anyMade` is set, it looks for all names that listeners wait for.
   readonly #made = new Set<string>();
   #anyMade = false;
   // The requests that look for channels.
@@ -220,7 +222,7 @@ export class Follower {
   add(member: Member, retained: Retained | undefined, begun: number | undefined): void {
     const attached = this.#direct !== undefined;
     const last = this.#direct?.direct.position.seq ?? this.#hub.sequence.head;
-    const common = { overSince: Infinity, idle: 0, successor: undefined, isEnding: false };
+    const common = { overSince: Infinity, idle: 0, successor: undefined, isEnding: false, isRecalled: false };
     const wanted = this.#isAwaited(member.id);
     const mirror: Mirror = { member, attached, wanted, last, begun, heardEnd: NO_END, ...common };
     if (retained !== undefined) this.#load(mirror, retained);
@@ -233,8 +235,11 @@ export class Follower {
   /** Adds a channel that has ended on another node, so that its history can be read. */
   addEnded(member: Member): void {
     this.add(member, undefined, 0);
-    for (const mirror of this.#mirrorsOf(member.id))
-      if (mirror.member === member) mirror.overSince = this.#rounds;
+    for (const mirror of this.#mirrorsOf(member.id)) {
+      if (mirror.member !== member) continue;
+      mirror.overSince = this.#rounds;
+      mirror.isRecalled = true;
+    }
   }
 
   /** The backplane has made a channel of this node, or has it already: ends up to `seq` are of earlier ones. */
@@ -401,7 +406,7 @@ export class Follower {
     for (const { names } of this.#inquiries) names.clear();
   }
 
-  /** A channel was made. If its name is awaited, the channel is followed from its first event on. */
+  /** A channel was made. If its name is awaited, this node follows it from its first event on, or looks for it if it can't. */
   made(made: Made): void {
     const { chanId, epoch, lastEnd, terms } = made;
     for (const { names } of this.#inquiries) names.delete(chanId);
@@ -431,12 +436,15 @@ export class Follower {
 
   /** Whether all that is written on a channel which was made arrives here, and nothing was written on it before. */
   #canFollow({ chanId, epoch, made, last }: Made): boolean {
-    return this.#synced && epoch === this.#hub.sequence.epoch && made === last && this.#isWatched(chanId);
+    if (!this.#synced || epoch !== this.#hub.sequence.epoch || made !== last) return false;
+    return this.#isWatched(chanId) && this.#mirrors.get(chanId)?.isRecalled !== true;
   }
 
   /** Whether a listener waits for the next channel of a name, or is about to. */
   #isAwaited(name: string): boolean {
-    return this.#hub.waiting.has(name) || [...this.#inquiries].some(({ awaited }) => awaited.has(name));
+    if (this.#hub.waiting.has(name)) return true;
+    for (const { awaited } of this.#inquiries) if (awaited.has(name)) return true;
+    return false;
   }
 
   receive(entry: Entry): void {
@@ -456,7 +464,7 @@ export class Follower {
     } else if (isFollowed) this.#receiveNext(mirror, entry);
     else if (entry.body === null) this.#hearEnd(entry.chanId, entry.seq, lingerOf(entry));
     else if (mirror === undefined) this.#missEntry(entry);
-    // If a listener waits for the channel, it is answered when the channel is followed.
+    // `#load` or `#take` answers the asker if a listener waits for the channel.
     if (!isFollowed && entry.asker !== undefined && !this.#hub.waiting.has(entry.chanId))
       this.#hub.disclaim(entry.asker);
   }
@@ -473,6 +481,7 @@ export class Follower {
 
   /** Looks for the channel of a name that is awaited: it can't be followed from its first event on. */
   #find(name: string): void {
+    this.#watch(name);
     const watch = this.#watches.get(name);
     if (watch !== undefined) watch.isCurrent = false;
     this.#made.add(name);
@@ -683,7 +692,7 @@ export class Follower {
     }
     for (const name of awaited) {
       const watch = this.#watches.get(name);
-      // What is known of others may be about to arrive.
+      // A current watch gets the messages themselves. They may still be on the way.
       if (watch !== undefined && !watch.isCurrent) this.#found(name, watch, findings);
     }
     return findings;
@@ -714,6 +723,7 @@ export class Follower {
   async #lookOnce(link: RemoteLink): Promise<void> {
     const life = this.#life;
     const full = !this.#synced || this.#due;
+    this.#due = false;
     let findings: Findings | undefined;
     do {
       findings = await this.#findAwaited(link, full);
@@ -721,7 +731,6 @@ export class Follower {
       if (this.#life !== life) return;
       // Until then a channel may have been made that this look is to include.
     } while (this.#made.size > 0);
-    this.#due = false;
     const entered = await this.#enter(link, full);
     if (this.#life !== life) return;
     // Until a channel is made, what is retained under its name is of an earlier one.
@@ -832,8 +841,11 @@ export class Follower {
     }
   }
 
-  /** The names of a look are watched from its mark on. What was known of them before that has arrived, or got lost. */
-  #watchFrom({ entered, findings }: Round): void {
+  /**
+   * Watches the names that this node entered before the mark, which stood at `head`. If the findings show a channel whose message
+   * never came, looks for it.
+   */
+  #watchFrom({ entered, findings }: Round, head: number): void {
     for (const [name, watch] of entered) {
       if (this.#watches.get(name) !== watch) continue;
       const { terms, linger, lastEnd = 0 } = findings?.names.get(name) ?? {};
@@ -841,7 +853,10 @@ export class Follower {
       const isLost =
         watch.isCurrent && this.#mirrors.get(name) === undefined && (isAlive || lastEnd > watch.known);
       // A channel that was made while the node looked is yet to be found.
-      watch.isCurrent = !isLost && !this.#made.has(name);
+      const isCurrent = !isLost && !this.#made.has(name);
+      // Listeners that waited before were told by `#found`. Others begin behind the mark.
+      if (isCurrent && !watch.isCurrent) watch.known = Math.max(watch.known, head);
+      watch.isCurrent = isCurrent;
       if (isLost) this.#find(name);
     }
   }
@@ -896,7 +911,7 @@ export class Follower {
       if (!mirror.attached) this.#load(mirror, retained);
     }
     for (const chanId of [...this.#mirrors.keys()]) this.#buryOver(chanId);
-    this.#watchFrom(round);
+    this.#watchFrom(round, head);
 
     this.#synced = true;
     this.#judge(head);
@@ -981,16 +996,22 @@ export class Follower {
     else if (this.#hub.waiting.has(member.id)) this.#miss(member.id, seq);
     this.#hub.waiting.expect(member.feed);
     this.#replace(member.id, successor);
-    if (this.#isAwaited(member.id)) {
-      if (successor !== undefined) successor.wanted = true;
-      if (attached) this.#watches.set(member.id, { known: seq, isCurrent: true, isMissed: false });
-      else this.#find(member.id);
-    } else if (attached || this.#subscribed.has(member.id)) this.#leaving.add(member.id);
+    if (this.#remote !== undefined) this.#followOn(mirror, seq, attached);
     member.ended(seq, successor === undefined ? linger : 0);
     this.#endHeard(member.id);
     // Somebody may have waited for it, or waits for the next one of its name.
     this.#tellMet();
     this.#pursue();
+  }
+
+  /** A channel has ended at `seq`: watches its name if listeners wait for the next one, and leaves it otherwise. */
+  #followOn({ member, successor }: Mirror, seq: number, wasAttached: boolean): void {
+    const { id } = member;
+    if (this.#isAwaited(id)) {
+      if (successor !== undefined) successor.wanted = true;
+      if (wasAttached) this.#watches.set(id, { known: seq, isCurrent: true, isMissed: false });
+      else this.#find(id);
+    } else if (wasAttached || this.#subscribed.has(id)) this.#leaving.add(id);
   }
 
   /** A channel begins with nothing, at `floor`. */
@@ -1030,7 +1051,7 @@ export class Follower {
     const newest = entries.at(-1);
     const isOver = newest?.body === null;
     // It can't stand in order any more: listeners that wait for it are told so. Those that wait may have read its end before.
-    if (waiting.hasWaiter(id) && (isOver ? last > known : feed.hasBegun)) {
+    if (waiting.has(id) && (isOver ? last > known : feed.hasBegun)) {
       this.#welcome(feed);
       this.#answer(feed, retained.entries);
     }

@@ -109,7 +109,7 @@ export interface Question {
   readonly chanId: string;
   /** The `seq` of the last entry that is known, or `null` for all that is retained. */
   readonly from: number | null;
-  /** Listeners on this node. It takes each later append to channels of this name, until it unsubscribes. */
+  /** Listeners on this node. After `sync` the node takes each append to channels of this name, until it unsubscribes. */
   readonly listeners: number;
 }
 
@@ -183,8 +183,8 @@ export interface Terms {
 /** What a node asks of any backplane. */
 interface AnyLink {
   /**
-   * Milliseconds after which a node that did not `sync` is taken for dead: `nodes` does not list it. It takes appends for as long
-   * as the engine can't know that its connection is gone.
+   * Milliseconds after which a node that did not `sync` is taken for dead: `nodes` does not list it. `append` may still name it
+   * while its connection seems to be there.
    */
   readonly lease: number;
   /** Milliseconds after which a channel that no node has held, in `hold` or `sync`, may be forgotten. */

@@ -48,7 +48,9 @@ export class WaitingNames<Found extends Readable> {
 
   /** Whether a listener waits for this name, or will wait for it once it has read the end of the last channel. */
   has(name: string): boolean {
-    return this.#waiters.has(name) || [...(this.#ended.get(name) ?? [])].some(isRead);
+    if (this.#waiters.has(name)) return true;
+    for (const feed of this.#ended.get(name) ?? []) if (hasReaders(feed)) return true;
+    return false;
   }
 
   /** How many listeners wait for this name. */
@@ -56,7 +58,7 @@ export class WaitingNames<Found extends Readable> {
     return this.#waiters.get(name)?.size ?? 0;
   }
 
-  /** The names of `has`, and names that were such a moment ago. */
+  /** Names for which `has` is true, and names whose ended channels `sweep` has yet to forget. */
   *names(): IterableIterator<string> {
     yield* this.#waiters.keys();
     yield* this.#ended.keys();
@@ -64,7 +66,7 @@ export class WaitingNames<Found extends Readable> {
 
   /** The listeners of a channel that has ended will wait for the next one of its name. */
   expect(ended: Found): void {
-    if (!isRead(ended)) return;
+    if (!hasReaders(ended)) return;
     const feeds = this.#ended.get(ended.chanId) ?? new Set();
     this.#ended.set(ended.chanId, feeds.add(ended));
   }
@@ -72,7 +74,7 @@ export class WaitingNames<Found extends Readable> {
   /** Forgets the channels whose end all listeners have read. */
   sweep(): void {
     for (const [name, feeds] of this.#ended) {
-      for (const feed of feeds) if (!isRead(feed)) feeds.delete(feed);
+      for (const feed of feeds) if (!hasReaders(feed)) feeds.delete(feed);
       if (feeds.size === 0) this.#ended.delete(name);
     }
   }
@@ -114,4 +116,4 @@ export class WaitingNames<Found extends Readable> {
   }
 }
 
-const isRead = ({ listeners }: Readable): boolean => listeners > 0;
+const hasReaders = ({ listeners }: Readable): boolean => listeners > 0;

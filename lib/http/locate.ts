@@ -38,7 +38,7 @@ const NO_NAMES = (): readonly string[] => [];
  * Has channels that other nodes have made, alive or lingering, and what was written on them up to the cursor, arrive here.
  * Returns what is known of the ends of the others: at once where all channels are here already. Resolves with `undefined`
  * where they can't arrive.
- * @param awaited names for which the stream of this request would wait, of the channels that are here
+ * @param awaited returns the names that the stream would wait for; `locate` calls it again after each wait
  */
 export function locate(
   realm: Realm,
@@ -68,7 +68,7 @@ async function arrival(
     // Until nothing is left to wait for: while one thing is, a channel may be made, or end, or be let go again.
     while (true) {
       const absent = channelIds.filter((id) => channels.peek(id) === undefined);
-      // Another node may know such a channel as one that is alive.
+      // Until its end is appended, `find` reports a channel that was ended here as alive.
       await relay.endings(absent);
       const missing = absent.filter((id) => channels.peek(id) === undefined && !asked.has(id));
       if (missing.length > 0) {

@@ -4,8 +4,8 @@ import { VERSION } from './codec.js';
  * What Redis does for a node, each as one script, and so at one moment: nothing of another node's comes between. All keys
  * come as KEYS and share a hash tag, so that a Redis Cluster keeps them in one slot and runs the script there.
  *
- * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, looked (when a node did so
- *                    last, and its lease), and of each node life:<node>, its version and the connections by which it speaks
+ * hub        hash    version (of all keys), epoch, run (the server process that the epoch is of), seq, looked (the time of the
+ *                    last sync of any node, and its lease), and of each node life:<node>, its version and the connections by which it speaks
  * nodes      zset    each node, by the time at which its lease ends
  * ended      zset    names of channels that have ended, by the seq of the last end; '' by the seq up to which ends may
  *                    have been forgotten
@@ -17,7 +17,8 @@ import { VERSION } from './codec.js';
  *                    is how long it lingers
  * audience   hash    of a name: the nodes that take what is written on its channels, and how many listeners each was last known
  *                    to have: those that follow the channel, or where a listener waits for one. An end leaves it as it is.
- *                    '': since when it lacks no node, from the first channel of the name on. Without it the key was lost
+ *                    '': from which time (ms) on the hash is complete, 0 if it was never lost. If a channel is known and ''
+ *                    is missing, the key was lost
  * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or
  *                    <number>:ended
  */
@@ -95,15 +96,21 @@ local function renew(nodes, node, now, lease)
   end
 end
 
+-- An audience lacks no node from this time on, unless a time is there already.
+local function complete_from(audience, time, keep)
+  redis.call('HSETNX', audience, '', text(time))
+  if redis.call('PTTL', audience) < 0 then redis.call('PEXPIRE', audience, text(keep)) end
+end
+
 -- The nodes of an audience that take what is published on a topic, and after each the listeners that it was last known to have.
--- If the key was lost, these are all nodes that are alive, until each of them has entered it again.
-local function takers_of(audience, nodes, topic, now, lease)
+-- If the key was lost, these are all nodes that are alive, for one lease: each of them enters it again within that.
+local function takers_of(audience, nodes, topic, now, lease, keep)
   local present, takers, lapsed, complete = redis.call('HGETALL', audience), {}, {}, now + lease
   local entered = {}
   for index = 1, #present, 2 do
     local node, listeners = present[index], present[index + 1]
     local its = redis.call('ZSCORE', nodes, node)
-    if node == '' then complete = tonumber(listeners)
+    if node == '' then complete = count(listeners)
     elseif not its then redis.call('HDEL', audience, node)
     else
       local list = tonumber(its) > now and takers or lapsed
@@ -112,14 +119,15 @@ local function takers_of(audience, nodes, topic, now, lease)
       entered[node] = true
     end
   end
-  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there.
+  -- A process that stood still for longer than its lease takes the entry when it goes on, if its connection is still there. PUBSUB
+  -- NUMSUB counts the connections of this server, and does not say whose they are.
   if #lapsed > 0 then
     local subscribed = redis.pcall('PUBSUB', 'NUMSUB', topic)
     if subscribed.err or subscribed[2] > #takers / 2 then
       for _, value in ipairs(lapsed) do takers[#takers + 1] = value end
     end
   end
-  redis.call('HSETNX', audience, '', text(complete))
+  complete_from(audience, complete, keep)
   if complete <= now then return takers end
   for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, text(now + 1), '+inf')) do
     if not entered[node] then
@@ -229,10 +237,10 @@ if op == 'append' then
     end
 
     -- Neither key is known: both were lost with the epoch, or this is the first channel of the name.
-    if not line[1] and not line[2] then redis.call('HSETNX', audience, '', '0') end
+    if not line[1] and not line[2] then complete_from(audience, 0, keep) end
     if asks then
       renew(nodes, node, now, lease)
-      takers = takers_of(audience, nodes, topic, now, lease)
+      takers = takers_of(audience, nodes, topic, now, lease, keep)
     else takers = {} end
     seq = redis.call('HINCRBY', hub, 'seq', 1)
     local previous = position(line[2]) or newest or text(seq - 1)
@@ -415,10 +423,10 @@ end
 
 -- KEYS: hub, then each audience
 if op == 'await' then
-  if is_of_the_past(ARGV[2], ARGV[3]) then return {} end
+  if is_of_the_past(ARGV[2], ARGV[3]) then return { 'past' } end
   for index = 2, #KEYS do
     redis.call('HSET', KEYS[index], ARGV[2], ARGV[3 + index])
-    redis.call('PEXPIRE', KEYS[index], ARGV[4])
+    if redis.call('PTTL', KEYS[index]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[index], ARGV[4]) end
   end
   return {}
 end

@@ -176,8 +176,7 @@ class RedisLink implements RemoteLink {
     }
     if (verdict === 'epoch') throw this.#outdated();
     if (verdict === 'half') throw this.#half(seq as string);
-    // Its greeting came before that of a connection which was given up: it has to greet anew.
-    if (verdict === 'past') this.#refuse(new Error('Redis takes it for a connection that was given up.'));
+    if (verdict === 'past') throw this.#past();
     throw new BackplaneError('It is not the turn of this write yet: it is tried again.', 'no');
   }
 
@@ -195,20 +194,14 @@ class RedisLink implements RemoteLink {
 
   async find(chanIds: readonly string[]): Promise<Findings> {
     const names = new Map<string, Found>();
-    let [epoch, forgotten] = ['', 0];
-    for (let first = 0; first === 0 || first < chanIds.length; first += PORTION) {
-      const some = chanIds.slice(first, first + PORTION);
-      const keys = some.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
-      const [life = '', ...reply] = await this.#run<string[]>(
-        'find',
-        [this.#keys.hub, this.#keys.ended, ...keys],
-        some,
-      );
-      if (life === 'epoch' || (first > 0 && life !== epoch)) throw this.#outdated();
-      epoch = life;
-      forgotten = Number(reply[0]);
-      for (const [index, chanId] of some.entries()) {
-        const [terms = '', linger = '', lastEnd] = reply.slice(3 * index + 1, 3 * index + 4);
+    const portions = portionsOf(chanIds, PORTION);
+    const replies = await Promise.all(portions.map((some) => this.#findSome(some)));
+    const [[epoch = '', forgotten] = []] = replies;
+    if (epoch === 'epoch' || replies.some(([other]) => other !== epoch)) throw this.#outdated();
+    for (const [index, some] of portions.entries()) {
+      const [, , ...lines] = replies[index] as string[];
+      for (const [place, chanId] of some.entries()) {
+        const [terms = '', linger = '', lastEnd] = lines.slice(3 * place, 3 * place + 3);
         const found: Found = {
           terms: terms === '' ? undefined : this.#attemptTo(() => parseTerms(terms, chanId)),
           linger: linger === '' ? undefined : Number(linger),
@@ -217,7 +210,12 @@ class RedisLink implements RemoteLink {
         if (found.terms !== undefined || found.lastEnd > 0) names.set(chanId, found);
       }
     }
-    return { epoch, forgotten, names };
+    return { epoch, forgotten: Number(forgotten), names };
+  }
+
+  #findSome(chanIds: readonly string[]): Promise<string[]> {
+    const keys = chanIds.flatMap((chanId) => this.#keys.ofChannel(chanId).slice(0, 2));
+    return this.#run('find', [this.#keys.hub, this.#keys.ended, ...keys], chanIds);
   }
 
   async subscribe(chanIds: readonly string[]): Promise<void> {
@@ -234,16 +232,13 @@ class RedisLink implements RemoteLink {
   }
 
   async awaitChannels(listeners: ReadonlyMap<string, number>): Promise<void> {
-    const names = [...listeners];
-    const calls: Promise<unknown>[] = [];
-    for (let first = 0; first < names.length; first += PORTION) {
-      const some = names.slice(first, first + PORTION);
+    const calls = portionsOf([...listeners], PORTION).map((some) => {
       const audiences = some.map(([chanId]) => this.#keys.ofChannel(chanId)[2]);
       const counts = some.map(([, count]) => String(count));
       const args = [this.#node.id, this.#name, String(this.keep), ...counts];
-      calls.push(this.#run('await', [this.#keys.hub, ...audiences], args));
-    }
-    await Promise.all(calls);
+      return this.#run<string[]>('await', [this.#keys.hub, ...audiences], args);
+    });
+    if ((await Promise.all(calls)).some(([verdict]) => verdict === 'past')) throw this.#past();
   }
 
   /** The first call makes the mark; what the next ones read is no younger. */
@@ -416,6 +411,15 @@ class RedisLink implements RemoteLink {
     return new BackplaneError('Redis has begun a new epoch.', 'no');
   }
 
+  /** The greeting of this connection came before that of one which was given up: it has to greet anew. */
+  #past(): BackplaneError {
+    this.#refuse(new Error('Redis takes it for a connection that was given up.'));
+    return new BackplaneError(
+      'Redis takes this connection for one that was given up: it is made anew.',
+      'no',
+    );
+  }
+
   /** The script failed after its entry stood in the log. The connection is made anew, and the write is sent again. */
   #half(message: string): BackplaneError {
     const cause = new Error(message);
@@ -511,6 +515,12 @@ class RedisLink implements RemoteLink {
     const { topics } = this.#connected();
     return chanIds.map((chanId) => topics.ofChannel(chanId));
   }
+}
+
+/** Lists of so many items at the most. One at the least. */
+function portionsOf<Item>(items: readonly Item[], size: number): (readonly Item[])[] {
+  const count = Math.max(Math.ceil(items.length / size), 1);
+  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size));
 }
 
 /** One portion at the least. */
