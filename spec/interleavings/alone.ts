@@ -46,6 +46,8 @@ interface Arrival {
 const NAMES = ['a', 'b', 'c'] as const;
 const WATCHDOG_MS = 30_000;
 const FLOOD = 'x'.repeat(64 * 1024);
+// No history comes to this bound: the judge knows that of frames alone.
+const BYTES = 2 ** 30;
 
 /** Plays one interleaving on one hub without a backplane, and judges it. Rejects with an Anomaly. */
 export async function playAlone(seed: number, place: Place): Promise<Record<string, number>> {
@@ -226,7 +228,7 @@ class Game implements Case {
     const present = this.#instances.findLast((instance) => instance.name === name);
     if (present !== undefined && present.end === undefined) return present;
     const { frames, age, rewind, lag } = this.channels.get(name) as Retention;
-    this.#push.channels.create({ name, log: { frames, age }, rewind, lag });
+    this.#push.channels.create({ name, log: { frames, bytes: BYTES, age }, rewind, lag });
     const instance: Instance = { name, begun: this.#head, events: [], end: undefined };
     this.#instances.push(instance);
     return instance;
