@@ -18,7 +18,7 @@ const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', ..
 );
 const CODE = ['ts', 'js', 'html', 'sh', 'json'];
 // The output of the block before; what has a test of its own; what is no code.
-const OTHERS = ['text', 'nginx', 'yaml', ''];
+const OTHERS = ['text', 'nginx', 'yaml', 'mermaid', ''];
 
 function markdownIn(folder: string): string[] {
   return readdirSync(join(ROOT, folder))
