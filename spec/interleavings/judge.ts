@@ -169,7 +169,10 @@ export class Judge {
     }
     const { isCalm, isWhole, joins } = this.#case;
     // Whether the last bytes reached a client that has gone may not be known yet.
-    const gone = streams.filter(({ left, wish }) => left && [...wish.names, ...wish.added].includes(name));
+    const gone = streams.filter((stream) => {
+      const { names, added } = stream.wish;
+      return (stream.left || stream.over) && [...names, ...added].includes(name);
+    });
     if (isCalm && unknown > (isWhole ? 0 : gone.length)) throw new Anomaly(`${of}, is unknown for no reason`);
     const item = this.of(name).find((one) => one.data === data);
     if (item === undefined) throw new Anomaly(`${of}, is of what nobody saw`);

@@ -169,7 +169,7 @@ end
 
 -- Nothing is made where there is a channel. All nodes are told of one that is made. Returns the seq up to which ends are of
 -- earlier channels of the name.
-local function make(channel, log, audience, ended, terms, keep, lease, all, name)
+local function make(channel, log, audience, ended, terms, keep, lease, all, name, is_held)
   local line = redis.call('HMGET', channel, 'open', 'last', 'terms')
   if line[1] ~= '1' or not line[3] then
     local newest, is_over = last_of(log)
@@ -181,9 +181,11 @@ local function make(channel, log, audience, ended, terms, keep, lease, all, name
       before = math.max(before, tonumber(last))
       redis.call('HSET', channel, 'begun', last)
     elseif not line[3] then
-      -- The key was lost, if anything was written. What the log retains is of this channel.
+      -- The key was lost, if a node held the channel or anything was written. What the log retains is of this channel. What it let
+      -- go before may be as well.
       local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
       made = oldest and oldest[2][2] or last
+      if oldest or is_held then before = math.max(before, tonumber(made)) end
     end
     local after = text(math.max(forgotten(ended), before))
     redis.call('HSET', channel, 'open', '1', 'terms', terms, 'last', last, 'made', made, 'after', after)
@@ -394,7 +396,7 @@ if op == 'hold' then
     if line[1] == '0' or is_over then
       over[#over + 1] = text(index)
       over[#over + 1] = position(line[2]) or newest or text(head)
-    else make(channel, log, audience, KEYS[2], terms, keep, lease, all, name) end
+    else make(channel, log, audience, KEYS[2], terms, keep, lease, all, name, true) end
   end
   return over
 end
