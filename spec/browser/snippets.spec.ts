@@ -126,9 +126,14 @@ describe('A client of the documentation, in a browser', function () {
     const code = snippet('docs/guide.md', "new EventSource('/channels/stock')");
 
     /** The page, a function that sells an apple, and what the page has shown. */
-    async function shop(options: CometOptions = {}, held?: (() => void)[]) {
+    async function shop(
+      options: CometOptions = {},
+      held?: (() => void)[],
+      failures: readonly (number | 'reset')[] = [],
+    ) {
       const site = await open(options);
       site.held = held;
+      site.fail({ '/stock': [...failures] });
       const changes = site.push.channels.create<object>({ name: 'stock' });
       site.stock = { apples: 12 };
       const sell = () => {
@@ -143,8 +148,7 @@ describe('A client of the documentation, in a browser', function () {
 
     it('shows it, though the request for it fails once and twice', async () => {
       for (const failures of [[503], ['reset', 502]] as const) {
-        const { site, sell } = await shop();
-        site.fail({ '/stock': [...failures] });
+        const { site, sell } = await shop({}, undefined, failures);
         await site.joined();
         await site.prints(1);
         sell();
