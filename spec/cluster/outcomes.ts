@@ -158,7 +158,7 @@ export class Outcomes {
   #wasDead(node: string, { at, settledAt = Infinity }: Written): boolean {
     const { troubles, lease } = this.#evidence;
     const stop = troubles.of(node, at, settledAt).find(({ what, from }) => {
-      return what === 'stop node' && at - from > lease;
+      return what === 'stop node' && settledAt - from > lease;
     });
     return stop !== undefined && troubles.of(node, stop.from, settledAt).length > 1;
   }
