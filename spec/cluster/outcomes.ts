@@ -154,11 +154,12 @@ export class Outcomes {
     return [`LEFT OUT: ${says}; ${heard.length} heard it, ${dismissed.length} were dismissed, on ${nodes}`];
   }
 
-  /** Whether a node was stopped for longer than its lease, and has lost its connection to Redis. */
+  /** Whether the lease of a node that was stopped was over, and it had lost its connection to Redis. */
   #wasDead(node: string, { at, settledAt = Infinity }: Written): boolean {
     const { troubles, lease } = this.#evidence;
     const stop = troubles.of(node, at, settledAt).find(({ what, from }) => {
-      return what === 'stop node' && settledAt - from > lease;
+      // It renewed its lease up to a third of that before it was stopped.
+      return what === 'stop node' && settledAt - from > (lease * 2) / 3;
     });
     return stop !== undefined && troubles.of(node, stop.from, settledAt).length > 1;
   }
