@@ -105,7 +105,7 @@ end
 -- The nodes of an audience that take what is published on a topic, and after each the listeners that it was last known to have.
 -- If the key was lost, these are all nodes that are alive, for one lease: each of them enters it again within that.
 local function takers_of(audience, nodes, topic, now, lease, keep)
-  local present, takers, lapsed, complete = redis.call('HGETALL', audience), {}, {}, now + lease
+  local present, takers, lapsed, complete = redis.call('HGETALL', audience), {}, {}, nil
   local entered = {}
   for index = 1, #present, 2 do
     local node, listeners = present[index], present[index + 1]
@@ -127,7 +127,10 @@ local function takers_of(audience, nodes, topic, now, lease, keep)
       for _, value in ipairs(lapsed) do takers[#takers + 1] = value end
     end
   end
-  complete_from(audience, complete, keep)
+  if not complete then
+    complete = now + lease
+    complete_from(audience, complete, keep)
+  end
   if complete <= now then return takers end
   for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, text(now + 1), '+inf')) do
     if not entered[node] then
