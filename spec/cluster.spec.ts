@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { addFigures, noFigures } from './cluster/figures.js';
 import { run } from './cluster/machine.js';
-import { planOf } from './cluster/plan.js';
+import { planOf, USUAL } from './cluster/plan.js';
 import { SCALE } from './support/scale.js';
 
 const CYCLES = 6;
@@ -18,8 +18,8 @@ describe('A cluster under kills, restarts and pauses, drawn from a seed', () => 
       // Both at the same time: most of it is waiting.
       await Promise.all(
         [2, 3].map(async (nodes) => {
-          const { figures, faults } = await run(planOf(seed, nodes, CYCLES));
-          const again = `npx tsx spec/cluster/long.ts --seed ${seed} --nodes ${nodes} --length ${CYCLES}`;
+          const { figures, faults } = await run(planOf(seed, nodes, CYCLES, USUAL));
+          const again = `npx tsx spec/cluster/long.ts --seed ${seed} --nodes ${nodes} --length ${CYCLES} --draw '${[...USUAL]}'`;
           expect(faults, `it may fail again by: ${again}`).to.deep.equal([]);
           addFigures(sum, figures);
         }),

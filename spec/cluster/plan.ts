@@ -32,6 +32,10 @@ export interface Plan {
 export type Draws = ReadonlySet<Kind | 'foreign'>;
 
 const ALL: Draws = new Set([...Object.values(GROUPS).flat(), 'foreign']);
+// After these a mark may be unknown for one more lease, on a busy machine.
+const UNSETTLED = ['lose key', 'end channel', 'dismiss'];
+/** The draws of `npm test`. The long run draws all. */
+export const USUAL: Draws = new Set([...ALL].filter((kind) => !UNSETTLED.includes(kind)));
 // A third of it is longer than the sweep of a hub takes a pause for: a node that was stopped does not look at once by chance.
 const LONG_LEASE = 4500;
 type Group = keyof typeof GROUPS;
