@@ -106,7 +106,7 @@ interface Round {
   readonly whole: ReadonlySet<Mirror>;
   /** Names whose audience this node entered before its mark. */
   readonly entered: ReadonlyMap<string, Watch>;
-  /** What was known of all names that are awaited before its mark. Only in a full look. */
+  /** What `find` told before the mark about all awaited names. Only a full look asks. */
   readonly findings: Findings | undefined;
   readonly done: Deferred<void>;
   marked: boolean;
@@ -420,7 +420,7 @@ export class Follower {
       this.#find(chanId);
       return;
     }
-    // One that was made here may have ended here since.
+    // A channel of this node has a mirror already, also if this node has ended it since.
     const isHere = this.#mirrors.has(chanId);
     if (!isHere && !this.#hub.adopt(chanId, { terms, linger: undefined, lastEnd })) {
       this.#hub.waiting.refuse(chanId);
@@ -506,8 +506,8 @@ export class Follower {
   }
 
   /**
-   * The engine knows a channel as one that has ended at `seq`, and nothing of that arrived. Returns the channel of this name
-   * that was made after that, and that the engine has lost.
+   * The engine reports that a channel ended at `seq`. The end did not arrive here. Returns the channel that this node made under
+   * the same name after that end, because the engine has lost it.
    */
   missed(chanId: string, seq: number): Member | undefined {
     let lost: Mirror | undefined;
@@ -526,7 +526,7 @@ export class Follower {
     for (const mirror of this.#mirrorsOf(member.id)) {
       if (mirror.member !== member) continue;
       mirror.overSince = this.#rounds;
-      // Requests and listeners that wait for the end must not wait for one that was lost.
+      // If the end got lost, a look finds that out. Otherwise requests and listeners would wait for it.
       const isAwaited = this.#waiters.some(({ mirrors }) => mirrors.includes(mirror));
       if (mirror.successor !== undefined || isAwaited) this.lookSoon();
     }
@@ -672,7 +672,7 @@ export class Follower {
     );
   }
 
-  /** Adds the channels of names that wait, where one was made. Returns what is known of all these names, if it asked. */
+  /** Asks the engine for the channels of awaited names, and adds those that exist. Returns the answer, if it asked. */
   async #findAwaited(link: RemoteLink, full: boolean): Promise<Findings | undefined> {
     const isOfAll = full || this.#anyMade;
     const awaited = [...new Set(isOfAll ? this.#hub.waiting.names() : this.#made)].filter(
@@ -698,7 +698,7 @@ export class Follower {
     return findings;
   }
 
-  /** What is known of a name whose channels may have come and gone since this node watched it. */
+  /** Applies the answer of `find` for a name: adds its channel, or tells listeners of a gap if one ended unseen. */
   #found(name: string, watch: Watch, { forgotten, names }: Findings): void {
     const { waiting, adopt } = this.#hub;
     const found = names.get(name);
@@ -1017,7 +1017,7 @@ export class Follower {
   /** A channel begins with nothing, at `floor`. */
   #begin(mirror: Mirror, { made, lastEnd }: Pick<Retained, 'made' | 'lastEnd'>, floor: number): void {
     const { id, feed } = mirror.member;
-    // Another channel of its name came and went that those who wait heard nothing of.
+    // An earlier channel of this name ended unseen. Listeners that wait for the name are told of a gap.
     const watch = this.#watches.get(id);
     if (watch?.isCurrent === false && lastEnd > watch.known) this.#miss(id, lastEnd);
     this.#watches.delete(id);
@@ -1050,7 +1050,7 @@ export class Follower {
       tellGap(feed);
     const newest = entries.at(-1);
     const isOver = newest?.body === null;
-    // It can't stand in order any more: listeners that wait for it are told so. Those that wait may have read its end before.
+    // The history stands before live events, so listeners join with a gap. An end that they have read already is not news.
     if (waiting.has(id) && (isOver ? last > known : feed.hasBegun)) {
       this.#welcome(feed);
       this.#answer(feed, retained.entries);
@@ -1164,7 +1164,7 @@ function isWhole(retained: Retained): boolean {
   return floorOf(retained) === retained.made;
 }
 
-/** Whether what is retained is of a channel that had ended before the mirror's was made. */
+/** Whether the retained entries belong to an earlier channel that ended before this mirror's channel was made. */
 function isOfEarlier({ begun = Infinity }: Mirror, { entries, last }: Retained): boolean {
   return entries.at(-1)?.body === null && last <= begun;
 }

@@ -15,8 +15,8 @@ import { VERSION } from './codec.js';
  *                    one may have ended before
  * log        stream  its entries, whose ids are <seq>-<milliseconds>: p(revious), a(sker), b(ody); no b is the end, whose a
  *                    is how long it lingers
- * audience   hash    of a name: the nodes that take what is written on its channels, and how many listeners each was last known
- *                    to have: those that follow the channel, or where a listener waits for one. An end leaves it as it is.
+ * audience   hash    one for each name: the nodes that take entries of its channels, each with its last known count of listeners.
+ *                    A node enters when it follows a channel, or when a listener waits for one. An end removes nobody.
  *                    '': from which time (ms) on the hash is complete, 0 if it was never lost. If a channel is known and ''
  *                    is missing, the key was lost
  * accepted   zset    one for each node: its latest appends, as <number>:<seq>:<those who took it>, or

@@ -411,7 +411,7 @@ class RedisLink implements RemoteLink {
     return new BackplaneError('Redis has begun a new epoch.', 'no');
   }
 
-  /** The greeting of this connection came before that of one which was given up: it has to greet anew. */
+  /** Redis takes this connection for an earlier one, and rejects its commands. A new connection greets again. */
   #past(): BackplaneError {
     this.#refuse(new Error('Redis takes it for a connection that was given up.'));
     return new BackplaneError(

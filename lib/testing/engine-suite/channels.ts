@@ -203,7 +203,7 @@ export const channels: readonly Scene[] = [
     // An engine may give a new lease to all, if this process has stood still for longer than the lease.
     await stage.watch.eventually('a silent node not to be listed', async () => {
       await ann.listen(['news'], 2);
-      // It may still take what is appended: its process may stand still, and go on.
+      // `append` may still name the silent node, because its process may continue.
       const { nodes } = await ann.append('news', '1', { asks: true });
       equal(nodes.get(ann.id), 2, 'a node that syncs is alive');
       if ((await ann.nodes()).includes(bob.id)) return false;
