@@ -1,10 +1,10 @@
 // Packs the package as it would be published, and checks what its users get: what its `exports` need and nothing else, that
 // every export is in the tarball (publint), and that its types are found by each module resolution (attw).
 
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { run } from './programs.mjs';
 import { reachable } from './published.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
@@ -43,14 +43,5 @@ function checkFiles(packed) {
   ];
   if (faults.length === 0) return;
   console.error(faults.join('\n'));
-  process.exit(1);
-}
-
-// The script is started by npm, so the tools are on the PATH. They are heard only when they object.
-function run(command, ...args) {
-  const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-  if (error) throw error;
-  if (status === 0) return stdout;
-  console.error(stdout + stderr);
   process.exit(1);
 }

@@ -1,10 +1,10 @@
 // npm run fixture: builds the package, and keeps the build in spec/fixtures, where spec/versions.spec.ts runs it beside
 // newer code. Only what a hub on Redis loads is kept: no types, no metrics, and no suite for engines.
 
-import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { run } from './programs.mjs';
 import { reachable } from './published.mjs';
 
 process.chdir(join(import.meta.dirname, '..'));
@@ -35,11 +35,3 @@ const [{ filename, size }] = Object.values(
   JSON.parse(run('npm', 'pack', folder, '--ignore-scripts', '--json', '--pack-destination', FIXTURES)),
 );
 console.log(`${FIXTURES}/${filename}: ${Math.round(size / 1000)} kB, ${files.length + 2} files`);
-
-function run(command, ...args) {
-  const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-  if (error) throw error;
-  if (status === 0) return stdout;
-  console.error(stdout + stderr);
-  process.exit(1);
-}

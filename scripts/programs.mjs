@@ -1,5 +1,6 @@
-// Programs of the system that the tests start.
+// Programs that scripts and tests start.
 
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
@@ -26,4 +27,13 @@ export function isExecutable(path) {
   } catch {
     return false;
   }
+}
+
+/** Runs a tool to its end, and returns what it prints. If it fails, prints its output and ends this process. */
+export function run(command, ...args) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+  if (error) throw error;
+  if (status === 0) return stdout;
+  console.error(stdout + stderr);
+  process.exit(1);
 }
